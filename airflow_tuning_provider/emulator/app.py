@@ -1,0 +1,79 @@
+"""Put the server together."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from airflow_tuning_provider.emulator.api import VERSIONS, api_router, error_response, page_not_found
+from airflow_tuning_provider.emulator.auth import Tokens
+from airflow_tuning_provider.emulator.control import control_router
+from airflow_tuning_provider.emulator.errors import ApiError
+from airflow_tuning_provider.emulator.faults import Faults
+from airflow_tuning_provider.emulator.inference import Inference
+from airflow_tuning_provider.emulator.jobs import Jobs
+from airflow_tuning_provider.emulator.operations import Operations
+from airflow_tuning_provider.emulator.recorder import App, Recorder, RequestLog
+from airflow_tuning_provider.emulator.settings import Settings
+from airflow_tuning_provider.emulator.store import Store
+
+log = logging.getLogger(__name__)
+
+
+def create_app(settings: Settings, store: Store) -> App:
+    """Return the ASGI application."""
+    jobs = Jobs(store, settings)
+    tokens = Tokens(store.meta("token_key", secrets.token_hex(16)), settings.token, settings.token_lifetime)
+    faults, requests = Faults(), RequestLog()
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        jobs.resume()
+        yield
+        await jobs.close()
+        store.close()
+
+    app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app.include_router(control_router(jobs, requests, faults, tokens))
+    # Before the API's routes, whose first segment is a parameter.
+    app.include_router(api_router(jobs, Operations(jobs), Inference(store), tokens))
+    _handle_errors(app)
+    return Recorder(_only_known_versions(app), requests, faults)
+
+
+def _handle_errors(app: FastAPI) -> None:
+    @app.exception_handler(ApiError)
+    async def refused(_: Request, error: ApiError) -> Response:
+        return error_response(error)
+
+    @app.exception_handler(HTTPException)
+    async def no_route(request: Request, _: HTTPException) -> Response:
+        return page_not_found(request.url.path)
+
+    @app.exception_handler(Exception)
+    async def broken(request: Request, error: Exception) -> Response:
+        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        return error_response(ApiError("INTERNAL", "Internal error encountered."))
+
+
+def _only_known_versions(app: FastAPI) -> App:
+    """Pass on what is addressed to v1 and v1beta1 (and, as Google's clients do for operations, "ui")."""
+
+    async def versioned(scope: object, receive: object, send: object) -> None:
+        path = scope["path"] if isinstance(scope, dict) and scope["type"] == "http" else ""
+        first = path.split("/", 2)[1] if path.startswith("/") else ""
+        if first == "ui" and isinstance(scope, dict):
+            path = "/v1" + path.removeprefix("/ui")
+            scope = {**scope, "path": path, "raw_path": path.encode()}
+        elif path and first not in (*VERSIONS, "_emulator"):
+            await page_not_found(path)(scope, receive, send)  # type: ignore[arg-type]
+            return
+        await app(scope, receive, send)  # type: ignore[arg-type]
+
+    return versioned

@@ -1,0 +1,58 @@
+"""Which answers an endpoint or a model gives."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from airflow_tuning_provider.emulator import generate
+from airflow_tuning_provider.emulator.clock import now
+from airflow_tuning_provider.emulator.errors import ApiError, invalid_argument, not_found
+from airflow_tuning_provider.emulator.lifecycle import SUCCESS, view
+from airflow_tuning_provider.emulator.names import endpoint_location, project_number
+from airflow_tuning_provider.emulator.resources import checkpoint_count
+from airflow_tuning_provider.emulator.store import Store
+
+
+class Inference:
+    """generateContent on publisher models and on the endpoints of tuned models."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._indexes = generate.Indexes()
+
+    def publisher_model(self, model: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Answer as an untuned model."""
+        generate.check_request(body)
+        return generate.response(body, generate.generic_answer(generate.question(body)), model)
+
+    async def endpoint(self, project: str, location: str, id_: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Answer as the tuned model behind an endpoint: from the nearest training example."""
+        found = self._store.endpoint(id_)
+        number = project_number(project)
+        if found is None:
+            raise _no_endpoint(project, location, id_)
+        job, checkpoint = found
+        where = endpoint_location(job.location, job.base_model)
+        here = (job.number, where) == (number, location) and checkpoint <= checkpoint_count(job)
+        if not here or view(job, now()).state not in SUCCESS:
+            raise _no_endpoint(project, location, id_)
+        generate.check_request(body)
+        prompt = generate.question(body)
+        answer = None
+        if job.corpus:
+            pairs = self._store.corpus(job.corpus)
+            # Building the index of a large data set takes a while.
+            index = await asyncio.to_thread(self._indexes.get, job.corpus, pairs)
+            answer = index.answer(prompt)
+        return generate.response(body, answer or generate.generic_answer(prompt), job.base_model)
+
+    def not_an_endpoint(self, project: str, location: str, model: str) -> ApiError:
+        """Return Google's refusal of a model resource where an endpoint is needed."""
+        return invalid_argument(
+            generate.malformed_model(f"projects/{project}/locations/{location}/models/{model}")
+        )
+
+
+def _no_endpoint(project: str, location: str, id_: str) -> ApiError:
+    return not_found(f"Endpoint `projects/{project}/locations/{location}/endpoints/{id_}` not found.")

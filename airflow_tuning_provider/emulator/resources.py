@@ -1,0 +1,100 @@
+"""Render a job record as the TuningJob resource that the API gives."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from airflow_tuning_provider.emulator.clock import rfc3339
+from airflow_tuning_provider.emulator.lifecycle import SUCCESS, JobRecord, View, tuning_job_state, view
+from airflow_tuning_provider.emulator.names import derived_id, endpoint_location
+from airflow_tuning_provider.emulator.protojson import prune
+from airflow_tuning_provider.emulator.validation import tuning_spec
+
+# A job of fewer epochs has a checkpoint for each; a longer one about this many, evenly spread.
+MAX_CHECKPOINTS = 10
+
+
+def tuning_job(job: JobRecord, now: float, version: str = "v1beta1") -> dict[str, Any]:
+    """Return the resource at a moment, as the given API version shows it; unset fields are left out."""
+    at = view(job, now)
+    resource: dict[str, Any] = {"name": job.name}
+    resource |= prune("TuningJob", job.body, version)
+    resource |= {"state": at.state, "createTime": rfc3339(job.created)}
+    if at.started is not None:
+        resource["startTime"] = rfc3339(at.started)
+        resource["experiment"] = _experiment(job)
+    if at.ended is not None:
+        resource["endTime"] = rfc3339(at.ended)
+    resource["updateTime"] = rfc3339(at.updated)
+    if at.error:
+        resource["error"] = at.error
+    if at.state in SUCCESS:
+        resource["tunedModel"] = tuned_model(job)
+    if at.started is not None and job.stats and _stats_visible(job, version):
+        resource["tuningDataStats"] = job.stats
+    if version == "v1beta1":
+        _add_beta(resource, job, at)
+    return resource
+
+
+def _stats_visible(job: JobRecord, version: str) -> bool:
+    return version != "v1" or not ({"distillationDataStats", "reinforcementTuningDataStats"} & set(job.stats))
+
+
+def _add_beta(resource: dict[str, Any], job: JobRecord, at: View) -> None:
+    fine = tuning_job_state(job, at)
+    if fine:
+        resource["tuningJobState"] = fine
+    if at.started is not None:
+        done = {
+            "completedEpochCount": int(at.progress * job.epochs),
+            "completedStepCount": int(at.progress * job.steps),
+        }
+        resource["tuningJobMetadata"] = {key: str(count) for key, count in done.items() if count}
+
+
+def _experiment(job: JobRecord) -> str:
+    stamp = "".join(c for c in rfc3339(job.created) if c.isdigit())
+    store = f"projects/{job.number}/locations/{job.location}/metadataStores/default"
+    return f"{store}/contexts/tuning-experiment-{stamp}"
+
+
+def tuned_model(job: JobRecord) -> dict[str, Any]:
+    """Return the job's result: the model with its version, the default endpoint and the checkpoints."""
+    checkpoints = _checkpoints(job)
+    return {
+        "model": f"projects/{job.number}/locations/{job.location}/models/{job.model}@{job.model_version}",
+        "endpoint": checkpoints[-1]["endpoint"],
+        "checkpoints": checkpoints,
+    }
+
+
+def checkpoint_count(job: JobRecord) -> int:
+    """Return how many checkpoints, and with them endpoints, the job leaves."""
+    if tuning_spec(job.body)[1].get("exportLastCheckpointOnly"):
+        return 1
+    return max(1, min(job.epochs, MAX_CHECKPOINTS))
+
+
+def endpoint_id(job_id: str, checkpoint: int) -> str:
+    """Return the id of the endpoint that serves a job's checkpoint."""
+    return derived_id("endpoint", job_id, str(checkpoint))
+
+
+def _checkpoints(job: JobRecord) -> list[dict[str, Any]]:
+    count = checkpoint_count(job)
+    where = endpoint_location(job.location, job.base_model)
+    result = []
+    for i in range(1, count + 1):
+        epoch = max(1, math.ceil(job.epochs * i / count))
+        step = max(1, math.ceil(job.steps * i / count))
+        result.append(
+            {
+                "checkpointId": str(i),
+                "epoch": str(epoch),
+                "step": str(step),
+                "endpoint": f"projects/{job.number}/locations/{where}/endpoints/{endpoint_id(job.id, i)}",
+            }
+        )
+    return result

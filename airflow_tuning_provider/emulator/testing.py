@@ -1,0 +1,183 @@
+"""Start the emulator in a test. Uses the standard library only."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+_START_SECONDS = 30.0
+_STOP_SECONDS = 10.0
+
+
+class EmulatorError(Exception):
+    """The emulator did not start, or refused a control request."""
+
+
+class Emulator:
+    """The emulator in a process of its own, on a free port.
+
+    Options are those of the command line with underscores: ``Emulator(speed=1000, state=path)``; True
+    stands for an option without a value. ``env`` adds to the process's environment.
+
+        with Emulator(speed=1000) as emulator:
+            ...  # point the client at emulator.url
+    """
+
+    def __init__(self, *, env: dict[str, str] | None = None, **options: Any) -> None:
+        self._arguments = [
+            word
+            for name, value in options.items()
+            if value not in (None, False)
+            for word in (["--" + name.replace("_", "-")] + ([] if value is True else [str(value)]))
+        ]
+        self._env = {**os.environ, **(env or {})}
+        self._process: subprocess.Popen[str] | None = None
+        self._directory: tempfile.TemporaryDirectory[str] | None = None
+        self.port = 0
+        self._log = ""
+
+    @property
+    def url(self) -> str:
+        """The server's base URL."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int | None:
+        """The process id while it runs."""
+        return self._process.pid if self._process else None
+
+    def __enter__(self) -> Emulator:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> Emulator:
+        """Start the process and wait until it listens."""
+        if self._process is not None:
+            return self
+        if self._directory is None:
+            self._directory = tempfile.TemporaryDirectory(prefix="tuning-emulator-")
+        directory = Path(self._directory.name)
+        port_file = directory / "port"
+        port_file.unlink(missing_ok=True)
+        # The same port again after a restart, as clients hold on to the URL.
+        command = [sys.executable, "-m", "airflow_tuning_provider.emulator", "--port", str(self.port)]
+        command += ["--port-file", str(port_file), *self._arguments]
+        with (directory / "log").open("w") as log:
+            self._process = subprocess.Popen(command, env=self._env, stdout=log, stderr=log, text=True)
+        deadline = time.monotonic() + _START_SECONDS
+        while not port_file.exists():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                output = self.log
+                self.kill()
+                raise EmulatorError(f"The emulator did not start: {output.strip()}")
+            time.sleep(0.02)
+        self.port = int(port_file.read_text())
+        return self
+
+    @property
+    def log(self) -> str:
+        """What the process has written."""
+        if self._directory is None:
+            return self._log
+        path = Path(self._directory.name) / "log"
+        return path.read_text() if path.exists() else ""
+
+    def stop(self) -> None:
+        """End the process properly."""
+        process = self._process
+        if process is not None and process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        self._finish(clean=True)
+
+    def kill(self) -> None:
+        """End the process as a crash would."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+        self._finish(clean=True)
+
+    def _finish(self, *, clean: bool) -> None:
+        if self._process is not None:
+            self._process.wait()
+            self._process = None
+        if clean and self._directory is not None:
+            self._log = self.log
+            self._directory.cleanup()
+            self._directory = None
+
+    def restart(self) -> None:
+        """Stop, and start again with the same options on the same port; jobs survive only with ``state``."""
+        self.stop()
+        self.start()
+
+    def requests(self, since: int = 0) -> list[dict[str, Any]]:
+        """Return the API requests after a sequence number."""
+        found: list[dict[str, Any]] = self.control("GET", f"requests?since={since}")["requests"]
+        return found
+
+    def last_request(self) -> int:
+        """Return the sequence number of the last API request, to pass as ``since`` later."""
+        return int(self.control("GET", "requests?since=999999999999")["next"])
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """Return all jobs, oldest first, as full resources."""
+        found: list[dict[str, Any]] = self.control("GET", "jobs")["jobs"]
+        return found
+
+    def set_state(self, job_id: str, state: str, error: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Put a job, given by id or by resource name, into a state; it stays there."""
+        body: dict[str, Any] = {"state": state}
+        if error is not None:
+            body["error"] = error
+        return self.control("POST", f"jobs/{job_id.rpartition('/')[2]}/state", body)
+
+    def fault(self, **fault: Any) -> dict[str, Any]:
+        """Inject a fault; see docs/emulator.md for the fields."""
+        return self.control("POST", "faults", fault)
+
+    def faults(self) -> list[dict[str, Any]]:
+        """Return the faults given since the last clearing, with their hits."""
+        found: list[dict[str, Any]] = self.control("GET", "faults")["faults"]
+        return found
+
+    def clear_faults(self) -> None:
+        """Delete all faults."""
+        self.control("DELETE", "faults")
+
+    def reset(self) -> None:
+        """Delete all jobs, requests and faults."""
+        self.control("POST", "reset", {})
+
+    def control(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        """Send a control request."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.url}/_emulator/{path}", data, method=method)  # noqa: S310
+        request.add_header("Content-Type", "application/json")
+        # No proxy: the server is on this machine.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(request, timeout=30) as response:
+                answer: dict[str, Any] = json.load(response)
+                return answer
+        except urllib.error.HTTPError as e:
+            text = e.read().decode("utf-8", "replace")
+            with contextlib.suppress(ValueError, KeyError):
+                text = json.loads(text)["error"]["message"]
+            raise EmulatorError(f"{method} {path}: {e.code}: {text}") from None
