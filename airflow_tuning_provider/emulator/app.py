@@ -18,8 +18,8 @@ from airflow_tuning_provider.emulator.errors import ApiError
 from airflow_tuning_provider.emulator.faults import Faults
 from airflow_tuning_provider.emulator.inference import Inference
 from airflow_tuning_provider.emulator.jobs import Jobs
-from airflow_tuning_provider.emulator.operations import Operations
-from airflow_tuning_provider.emulator.recorder import App, Recorder, RequestLog
+from airflow_tuning_provider.emulator.operations import OPERATIONS_ALIAS, Operations
+from airflow_tuning_provider.emulator.recorder import App, Receive, Recorder, RequestLog, Scope, Send
 from airflow_tuning_provider.emulator.settings import Settings
 from airflow_tuning_provider.emulator.store import Store
 
@@ -63,17 +63,18 @@ def _handle_errors(app: FastAPI) -> None:
 
 
 def _only_known_versions(app: FastAPI) -> App:
-    """Pass on what is addressed to v1 and v1beta1 (and, as Google's clients do for operations, "ui")."""
+    """Keep what is not addressed to a known API version from the routes, which take any."""
 
-    async def versioned(scope: object, receive: object, send: object) -> None:
-        path = scope["path"] if isinstance(scope, dict) and scope["type"] == "http" else ""
-        first = path.split("/", 2)[1] if path.startswith("/") else ""
-        if first == "ui" and isinstance(scope, dict):
-            path = "/v1" + path.removeprefix("/ui")
-            scope = {**scope, "path": path, "raw_path": path.encode()}
-        elif path and first not in (*VERSIONS, "_emulator"):
-            await page_not_found(path)(scope, receive, send)  # type: ignore[arg-type]
-            return
-        await app(scope, receive, send)  # type: ignore[arg-type]
+    async def versioned(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not _is_known(scope["path"]):
+            await page_not_found(scope["path"])(scope, receive, send)
+        else:
+            await app(scope, receive, send)
 
     return versioned
+
+
+def _is_known(path: str) -> bool:
+    first = path.split("/", 2)[1]
+    # Google's clients ask for an operation under the API version's name or, oddly, under "ui".
+    return first in (*VERSIONS, "_emulator") or (first == OPERATIONS_ALIAS and "/operations/" in path)

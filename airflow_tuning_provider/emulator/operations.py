@@ -14,6 +14,8 @@ from airflow_tuning_provider.emulator.names import new_id, project_number
 from airflow_tuning_provider.emulator.resources import tuning_job
 from airflow_tuning_provider.emulator.validation import TUNING_SPECS
 
+# A path without an API version; the operation is then given as it was made.
+OPERATIONS_ALIAS = "ui"
 _TYPES = "type.googleapis.com/google.cloud.aiplatform."
 # What a rebase moves a tuned model to, where the request names no model.
 _NEWEST = {"gemini-2.5-flash-lite": "gemini-3.1-flash-lite", "gemini-2.5-flash": "gemini-3.5-flash"}
@@ -41,7 +43,7 @@ class Operations:
         job = self.jobs.create(project, location, new)
         id_ = new_id()
         name = f"{job.name}/operations/{id_}"
-        self.store.save_operation(id_, {"name": name, "job": job.id, "created": now()})
+        self.store.save_operation(id_, {"name": name, "job": job.id, "version": version, "created": now()})
         return self._resource(self.store.operations[id_], version)
 
     def _source(self, project: str, location: str, ref: dict[str, Any]) -> JobRecord:
@@ -104,6 +106,8 @@ class Operations:
         job = self.store.job(record["job"])
         if job is None:
             raise _no_operation(record["name"])
+        if version == OPERATIONS_ALIAS:
+            version = record["version"]
         at = view(job, now())
         resource: dict[str, Any] = {
             "name": record["name"],
@@ -119,10 +123,9 @@ class Operations:
             return resource
         resource["done"] = True
         if at.state in SUCCESS:
-            resource["response"] = {
-                "@type": f"{_TYPES}{version}.TuningJob",
-                **tuning_job(job, now(), version),
-            }
+            # v1's fields in either version: Google's v1beta1 client cannot yet unpack the newer ones.
+            result = tuning_job(job, now(), "v1")
+            resource["response"] = {"@type": f"{_TYPES}{version}.TuningJob", **result}
         else:
             resource["error"] = at.error or {"code": 13, "message": "Internal error encountered."}
         return resource
