@@ -1,0 +1,168 @@
+"""What went wrong with a call, in one immutable value.
+
+Google's error envelope is ``{"error": {"code", "message", "status", "details": [...]}}``
+(https://cloud.google.com/apis/design/errors); proxies and load balancers answer with anything else.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from enum import Enum
+from typing import Any
+
+from airflow_tuning_provider.api.inputs import shorten
+
+
+class ErrorKind(Enum):
+    """The decisions a failed call leaves to its caller."""
+
+    BAD_REQUEST = "bad_request"
+    UNAUTHENTICATED = "unauthenticated"
+    NOT_PERMITTED = "not_permitted"
+    NOT_FOUND = "not_found"
+    QUOTA = "quota"
+    UNAVAILABLE = "unavailable"
+    BAD_RESPONSE = "bad_response"
+
+    @property
+    def transient(self) -> bool:
+        """Whether the same call may succeed later without anybody changing anything."""
+        return self in (ErrorKind.QUOTA, ErrorKind.UNAVAILABLE, ErrorKind.BAD_RESPONSE)
+
+
+@dataclass(frozen=True)
+class FieldViolation:
+    """One entry of ``BadRequest.fieldViolations``."""
+
+    field: str
+    description: str
+
+
+@dataclass(frozen=True)
+class ApiError:
+    """A failed call.
+
+    :param kind: what the caller can decide on.
+    :param message: the API's own words, or what happened to the connection.
+    :param http_status: the HTTP status, ``None`` if no whole answer arrived.
+    :param status: the canonical status such as ``PERMISSION_DENIED``.
+    :param reason: ``ErrorInfo.reason``, if given.
+    :param field_violations: every field that the API refused.
+    :param retry_after: seconds that the server asked to wait.
+    :param sent: whether the request may have reached the server; ``False`` makes any call safe to repeat.
+    """
+
+    kind: ErrorKind
+    message: str
+    http_status: int | None = None
+    status: str | None = None
+    reason: str | None = None
+    field_violations: tuple[FieldViolation, ...] = field(default=())
+    retry_after: float | None = None
+    sent: bool = True
+
+    def __str__(self) -> str:
+        head = " ".join(str(part) for part in (self.http_status, self.status) if part)
+        text = f"{head}: {self.message}" if head else self.message
+        listed = "".join(f"\n  {item.field}: {item.description}" for item in self.field_violations)
+        return text + listed
+
+
+_KINDS = {
+    400: ErrorKind.BAD_REQUEST,
+    401: ErrorKind.UNAUTHENTICATED,
+    403: ErrorKind.NOT_PERMITTED,
+    404: ErrorKind.NOT_FOUND,
+    408: ErrorKind.UNAVAILABLE,
+    429: ErrorKind.QUOTA,
+}
+
+
+def kind_of_status(http_status: int) -> ErrorKind:
+    """Classify an HTTP status that is not a success."""
+    if http_status in _KINDS:
+        return _KINDS[http_status]
+    if http_status >= 500:
+        return ErrorKind.UNAVAILABLE
+    return ErrorKind.BAD_REQUEST if 400 <= http_status < 500 else ErrorKind.BAD_RESPONSE
+
+
+def parse_error(http_status: int, headers: Mapping[str, str], content: bytes, *, now: float) -> ApiError:
+    """Read an error answer.
+
+    :param http_status: the HTTP status, not a success.
+    :param headers: the answer's headers.
+    :param content: the answer's body; need not be JSON.
+    :param now: the current time in epoch seconds, for a ``Retry-After`` that is a date.
+    """
+    if 300 <= http_status < 400:
+        return ApiError(
+            ErrorKind.BAD_REQUEST,
+            f"the server answered with a redirect (HTTP {http_status}), which is not followed: "
+            "the token goes only to the configured host. Check the API endpoint of the connection.",
+            http_status=http_status,
+        )
+    retry_after = parse_retry_after(_header(headers, "retry-after"), now)
+    try:
+        envelope = json.loads(content)["error"]
+        message = str(envelope["message"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ApiError(
+            kind_of_status(http_status),
+            f"the server answered HTTP {http_status} without Google's error envelope: {_excerpt(content)}",
+            http_status=http_status,
+            retry_after=retry_after,
+        )
+    details = [item for item in _list(envelope.get("details")) if isinstance(item, Mapping)]
+    violations = tuple(
+        FieldViolation(str(item.get("field", "")), str(item.get("description", "")))
+        for detail in details
+        for item in _list(detail.get("fieldViolations"))
+        if isinstance(item, Mapping)
+    )
+    delays = (_duration(detail.get("retryDelay")) for detail in details)
+    reasons = (detail.get("reason") for detail in details)
+    return ApiError(
+        kind_of_status(http_status),
+        shorten(message, 4000),
+        http_status=http_status,
+        status=str(envelope["status"]) if envelope.get("status") else None,
+        reason=next((str(reason) for reason in reasons if reason), None),
+        field_violations=violations,
+        retry_after=next((delay for delay in delays if delay is not None), retry_after),
+    )
+
+
+def parse_retry_after(value: str | None, now: float) -> float | None:
+    """Return the seconds that a ``Retry-After`` header asks for: a number, or an HTTP date."""
+    if not value:
+        return None
+    if re.fullmatch(r"\d{1,9}(?:\.\d{1,9})?", value.strip()):
+        return float(value)
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _duration(value: object) -> float | None:
+    """Return the seconds of a protobuf duration in JSON, such as ``"3.5s"``."""
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)s", value) if isinstance(value, str) else None
+    return float(match[1]) if match else None
+
+
+def _header(headers: Mapping[str, str], name: str) -> str | None:
+    return next((value for key, value in headers.items() if key.lower() == name), None)
+
+
+def _excerpt(content: bytes) -> str:
+    text = content[:400].decode("utf-8", errors="replace")
+    return repr(shorten(" ".join(text.split()), 160)) if text.strip() else "an empty body"
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

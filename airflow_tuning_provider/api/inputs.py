@@ -1,0 +1,56 @@
+"""The error for input that is refused before anything is sent."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+
+class InvalidInputError(ValueError):
+    """A value that the tuning API could not accept, or that must not reach a URL.
+
+    :param field: the parameter or body path at fault, as the user wrote it.
+    :param value: the offending value; shown shortened.
+    :param expected: what is allowed and what to do.
+    """
+
+    def __init__(self, field: str, value: Any, expected: str) -> None:
+        self.field = field
+        self.value = value
+        self.expected = expected
+        super().__init__(f"{field}={shorten(repr(value))} is not valid: {expected}")
+
+
+def shorten(text: str, limit: int = 200) -> str:
+    """Return ``text`` cut to ``limit`` characters, with an ellipsis where something was left out."""
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def number(value: Any, field: str, *, minimum: float = 0.0) -> float:
+    """Return a number that may come from a template as text.
+
+    :param minimum: the value must be above it.
+    :raises InvalidInputError: if it is not a finite number above ``minimum``.
+    """
+    try:
+        result = float(value) if not isinstance(value, bool) else math.nan
+    except (TypeError, ValueError):
+        result = math.nan
+    if not minimum < result < math.inf:
+        raise InvalidInputError(field, value, f"give a number of seconds above {minimum:g}")
+    return result
+
+
+def boolean(value: Any, field: str) -> bool:
+    """Return a truth value that may come from a template as text.
+
+    :raises InvalidInputError: if it is neither true nor false.
+    """
+    if isinstance(value, bool):
+        return value
+    text = str(value).strip().lower()
+    if text in ("true", "1", "yes", "on"):
+        return True
+    if text in ("false", "0", "no", "off", "none", ""):
+        return False
+    raise InvalidInputError(field, value, "give true or false")

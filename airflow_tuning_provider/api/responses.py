@@ -1,0 +1,82 @@
+"""Read what the API answered; every shape that is not the promised one becomes an ApiError."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_tuning_provider.api.errors import ApiError, ErrorKind, parse_error
+from airflow_tuning_provider.api.inputs import shorten
+
+MAX_BODY_BYTES = 64 * 1024 * 1024
+"""A larger answer is refused: a full page of tuning jobs stays far below it."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A whole HTTP answer."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+
+def read(answer: Answer, *, now: float) -> dict[str, Any] | ApiError:
+    """Return the JSON object of a success, or the error that the answer is."""
+    if not 200 <= answer.status < 300:
+        return parse_error(answer.status, answer.headers, answer.content, now=now)
+    if not answer.content.strip():
+        return {}
+    try:
+        payload = json.loads(answer.content)
+    except (ValueError, RecursionError):
+        start = answer.content[:200].decode("utf-8", errors="replace")
+        return bad_response(
+            f"the server answered HTTP {answer.status} with {len(answer.content)} bytes that are not JSON "
+            f"(starting {shorten(start, 120)!r})",
+            answer.status,
+        )
+    if not isinstance(payload, dict):
+        return bad_response(
+            f"the server answered HTTP {answer.status} with a JSON {type(payload).__name__} "
+            "where an object belongs",
+            answer.status,
+        )
+    return payload
+
+
+def bad_response(message: str, http_status: int | None = None) -> ApiError:
+    """Return the error for an answer that is not what the API promises."""
+    return ApiError(ErrorKind.BAD_RESPONSE, message, http_status=http_status)
+
+
+def as_tuning_job(payload: dict[str, Any]) -> dict[str, Any] | ApiError:
+    """Return ``payload`` if it is a tuning job with a name and a state."""
+    for key in ("name", "state"):
+        if not isinstance(payload.get(key), str) or not payload[key]:
+            return bad_response(
+                f"the server sent a tuning job without {key!r}: {shorten(json.dumps(payload))}"
+            )
+    return payload
+
+
+def as_operation(payload: dict[str, Any]) -> dict[str, Any] | ApiError:
+    """Return ``payload`` if it is a long-running operation with a name."""
+    if not isinstance(payload.get("name"), str) or not payload["name"]:
+        return bad_response(f"the server sent an operation without 'name': {shorten(json.dumps(payload))}")
+    return payload
+
+
+def as_page(payload: dict[str, Any]) -> tuple[list[dict[str, Any]], str | None] | ApiError:
+    """Return the jobs and the next page's token of a list answer; an empty list is ``{}`` on the wire."""
+    jobs = payload.get("tuningJobs", [])
+    token = payload.get("nextPageToken") or None
+    if not isinstance(jobs, list) or not (token is None or isinstance(token, str)):
+        return bad_response(f"the server sent a list of another shape: {shorten(json.dumps(payload))}")
+    for job in jobs:
+        checked = as_tuning_job(job) if isinstance(job, dict) else bad_response("a listed job is no object")
+        if isinstance(checked, ApiError):
+            return checked
+    return jobs, token

@@ -1,0 +1,198 @@
+"""The course of one wait for one job, advanced by what is seen; it does no I/O and has no clock.
+
+The synchronous hook, the trigger and the sensor drive it with their own ways to call and to sleep, so
+they tell the same story, tolerate the same faults and end at the same moment.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from airflow_tuning_provider.api.errors import ApiError
+from airflow_tuning_provider.api.manifest import as_int, data_stats, in_words, parse_time
+from airflow_tuning_provider.api.polling import next_delay
+from airflow_tuning_provider.api.retry import RetryPolicy
+from airflow_tuning_provider.api.states import in_words as state_in_words
+from airflow_tuning_provider.api.states import is_known, outcome
+
+DEFAULT_ERROR_BUDGET = 3600.0
+"""Seconds of uninterrupted transient errors after which a wait is given up; the job goes on."""
+
+HEARTBEAT = 300.0
+"""Seconds between log lines while nothing changes."""
+
+
+class End(Enum):
+    """How a wait can end."""
+
+    JOB_ENDED = "job_ended"
+    TIMED_OUT = "timed_out"
+    GIVEN_UP = "given_up"
+
+
+@dataclass(frozen=True)
+class Step:
+    """What to do after a look at the job.
+
+    :param delay: seconds until the next look, ``None`` if the wait is over.
+    :param end: how the wait ended, ``None`` if it goes on.
+    :param news: what the task log should say: pairs of ``logging`` level and text.
+    """
+
+    delay: float | None = None
+    end: End | None = None
+    news: tuple[tuple[int, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class View:
+    """A job or an operation as a waiter sees it.
+
+    :param state: its state.
+    :param words: the state in words, with the progress where the API tells.
+    :param ended: whether it has ended.
+    :param known: whether this version of the provider knows the state.
+    """
+
+    state: str
+    words: str
+    ended: bool
+    known: bool = True
+
+
+def view_job(job: Mapping[str, Any]) -> View:
+    """See a tuning job."""
+    state = str(job.get("state"))
+    words = f"{state_in_words(state)}{_progress(job)}"
+    return View(state, words, outcome(state).ended, is_known(state))
+
+
+def view_operation(operation: Mapping[str, Any]) -> View:
+    """See a long-running operation."""
+    done = operation.get("done") is True
+    return View("DONE", "done", True) if done else View("RUNNING", "under way", False)
+
+
+@dataclass
+class Wait:
+    """One wait.
+
+    :param name: full resource name of what is waited for.
+    :param poll_interval: upper bound of the seconds between looks.
+    :param deadline: epoch seconds at which to stop waiting, ``None`` for never.
+    :param error_budget: seconds of uninterrupted transient errors that are tolerated.
+    """
+
+    name: str
+    poll_interval: float
+    deadline: float | None = None
+    error_budget: float = DEFAULT_ERROR_BUDGET
+    view: Callable[[Mapping[str, Any]], View] = view_job
+    _seen: View | None = None
+    _since: float = 0.0
+    _told: float = 0.0
+    _failures: int = 0
+    _failing_since: float = 0.0
+    _retry: RetryPolicy = field(default_factory=lambda: RetryPolicy(max_delay=60.0))
+
+    def advance(self, seen: Mapping[str, Any] | ApiError, *, now: float, random: float) -> Step:
+        """Take note of a look, whatever came of it.
+
+        :param seen: what was waited for as it is now, or why it could not be looked at.
+        :param now: the current time in epoch seconds.
+        :param random: a number in [0, 1), drawn by the caller.
+        """
+        if isinstance(seen, ApiError):
+            return self._failed(seen, now=now, random=random)
+        return self._saw(seen, now=now, random=random)
+
+    def _saw(self, job: Mapping[str, Any], *, now: float, random: float) -> Step:
+        view = self.view(job)
+        news = (*self._recovered(now), *self._story(view, now))
+        if view.ended:
+            return Step(end=End.JOB_ENDED, news=news)
+        if self.deadline is not None and now >= self.deadline:
+            return Step(end=End.TIMED_OUT, news=news)
+        age = now - (parse_time(job.get("createTime")) or now)
+        delay = next_delay(max(age, 0.0), self.poll_interval, random=random, remaining=self._remaining(now))
+        return Step(delay=delay, news=news)
+
+    def _failed(self, error: ApiError, *, now: float, random: float) -> Step:
+        if not error.kind.transient:
+            return Step(end=End.GIVEN_UP)
+        if self.deadline is not None and now >= self.deadline:
+            return Step(end=End.TIMED_OUT)
+        self._failures += 1
+        if self._failures == 1:
+            self._failing_since = now
+        failing = now - self._failing_since
+        if failing >= self.error_budget:
+            return Step(end=End.GIVEN_UP)
+        delay = self._retry.backoff(self._failures, random)
+        if error.retry_after is not None:
+            delay = max(delay, min(error.retry_after, self.error_budget))
+        remaining = self._remaining(now)
+        if remaining is not None:
+            delay = min(delay, remaining)
+        news: tuple[tuple[int, str], ...] = ()
+        if self._failures == 1 or now - self._told >= HEARTBEAT:
+            self._told = now
+            text = (
+                f"Could not look at {self.name} ({self._failures}. time, for {in_words(failing)}): {error} "
+                "The job is not affected; looking again."
+            )
+            news = ((logging.WARNING, text),)
+        return Step(delay=delay, news=news)
+
+    def _remaining(self, now: float) -> float | None:
+        return None if self.deadline is None else max(self.deadline - now, 0.0)
+
+    def _recovered(self, now: float) -> list[tuple[int, str]]:
+        if not self._failures:
+            return []
+        text = f"The API answers again after {self._failures} failed looks in {in_words(now - self._failing_since)}."
+        self._failures = 0
+        return [(logging.INFO, text)]
+
+    def _story(self, view: View, now: float) -> list[tuple[int, str]]:
+        before, self._seen = self._seen, view
+        if before is None or view.state != before.state:
+            spent = f", after {in_words(now - self._since)} {before.words}" if before else ""
+            self._since = self._told = now
+            if view.known:
+                return [(logging.INFO, f"{self.name} is {view.words} ({view.state}){spent}.")]
+            return [(logging.WARNING, f"{self.name} is {view.words}{spent}. Waiting on.")]
+        if now - self._told >= HEARTBEAT:
+            self._told = now
+            return [(logging.INFO, f"{self.name} is still {view.words}, for {in_words(now - self._since)}.")]
+        return []
+
+
+_PHASES = {
+    "TUNING_JOB_STATE_WAITING_FOR_QUOTA": "waiting for quota",
+    "TUNING_JOB_STATE_PROCESSING_DATASET": "processing the dataset",
+    "TUNING_JOB_STATE_WAITING_FOR_CAPACITY": "waiting for capacity",
+    "TUNING_JOB_STATE_TUNING": "tuning",
+    "TUNING_JOB_STATE_POST_PROCESSING": "post-processing",
+}
+
+
+def _progress(job: Mapping[str, Any]) -> str:
+    """Say how far the job is, where the API tells (v1beta1 only)."""
+    parts = []
+    phase = _PHASES.get(str(job.get("tuningJobState")))
+    if phase:
+        parts.append(phase)
+    metadata = job.get("tuningJobMetadata")
+    if isinstance(metadata, Mapping):
+        epochs, steps = (as_int(metadata.get(key)) for key in ("completedEpochCount", "completedStepCount"))
+        total = as_int(data_stats(job).get("tuningStepCount"))
+        if steps:
+            parts.append(f"step {steps} of {total}" if total else f"step {steps}")
+        elif epochs:
+            parts.append(f"{epochs} epochs done")
+    return f", {', '.join(parts)}" if parts else ""
