@@ -1,0 +1,141 @@
+"""Google credentials for a connection, and what a failure to get a token means."""
+
+from __future__ import annotations
+
+import functools
+import json
+from typing import TYPE_CHECKING, Any
+
+from airflow_tuning_provider.api.errors import ApiError, ErrorKind
+from airflow_tuning_provider.api.inputs import InvalidInputError
+
+if TYPE_CHECKING:
+    from google.auth.credentials import Credentials
+
+    from airflow_tuning_provider.hooks.connection import ConnectionSettings
+
+
+def build_credentials(
+    settings: ConnectionSettings, impersonation_chain: tuple[str, ...] = ()
+) -> tuple[Credentials, str | None]:
+    """Return credentials and the project they belong to, if they know one. May read files and the network.
+
+    :param settings: the connection.
+    :param impersonation_chain: overrides the connection's chain.
+    :raises InvalidInputError: if a key cannot be used; its content is never shown.
+    :raises google.auth.exceptions.DefaultCredentialsError: if there are no credentials.
+    """
+    credentials, project = _source_credentials(settings)
+    chain = impersonation_chain or settings.impersonation_chain
+    if chain:
+        from google.auth import impersonated_credentials
+
+        credentials = impersonated_credentials.Credentials(
+            source_credentials=credentials,
+            target_principal=chain[-1],
+            delegates=list(chain[:-1]),
+            target_scopes=list(settings.scopes),
+        )
+    if settings.quota_project_id and hasattr(credentials, "with_quota_project"):
+        credentials = credentials.with_quota_project(settings.quota_project_id)
+    return credentials, project
+
+
+def _source_credentials(settings: ConnectionSettings) -> tuple[Credentials, str | None]:
+    import google.auth
+    from google.auth import credentials as base
+
+    scopes = list(settings.scopes)
+    if settings.is_anonymous:
+        return base.AnonymousCredentials(), None
+    if settings.access_token:
+        from google.oauth2.credentials import Credentials as TokenCredentials
+
+        return TokenCredentials(token=settings.access_token), None
+    loaded: tuple[Credentials, str | None] | None = None
+    try:
+        if settings.keyfile_dict is not None:
+            loaded = google.auth.load_credentials_from_dict(dict(settings.keyfile_dict), scopes=scopes)
+        elif settings.key_path:
+            loaded = google.auth.load_credentials_from_file(settings.key_path, scopes=scopes)
+        elif isinstance(settings.credential_config_file, str):
+            loaded = google.auth.load_credentials_from_file(settings.credential_config_file, scopes=scopes)
+        elif settings.credential_config_file is not None:
+            loaded = google.auth.load_credentials_from_dict(
+                dict(settings.credential_config_file), scopes=scopes
+            )
+    except (ValueError, KeyError, TypeError, OSError, google.auth.exceptions.GoogleAuthError) as error:
+        source = next(
+            name for name in ("keyfile_dict", "key_path", "credential_config_file") if getattr(settings, name)
+        )
+        shown = settings.key_path if source == "key_path" else "…"
+        # Parsers quote what they choke on: only the kind of error is safe to show.
+        raise InvalidInputError(
+            source, shown, f"no credentials can be made from it ({type(error).__name__})"
+        ) from None
+    if loaded is None:
+        loaded = google.auth.default(scopes=scopes)
+    return loaded
+
+
+def can_refresh(credentials: Credentials) -> bool:
+    """Whether the credentials know a way to a new token; a fixed access token does not."""
+    from google.auth.credentials import AnonymousCredentials
+    from google.oauth2.credentials import Credentials as TokenCredentials
+
+    if isinstance(credentials, TokenCredentials):
+        return bool(credentials.refresh_token)
+    return not isinstance(credentials, AnonymousCredentials)
+
+
+def refresh(credentials: Credentials, timeout: float) -> None:
+    """Get a new token; blocking.
+
+    :param timeout: seconds for each request to the token service.
+    :raises google.auth.exceptions.GoogleAuthError: if no token could be had.
+    """
+    from google.auth.transport.requests import Request
+
+    credentials.refresh(functools.partial(Request(), timeout=timeout))
+
+
+def error_of(error: Exception) -> ApiError:
+    """Say what a failure to get credentials or a token means. The API itself has not been called."""
+    from google.auth import exceptions
+
+    transient = (
+        isinstance(error, exceptions.TransportError)
+        or bool(getattr(error, "retryable", False))
+        or _refused_by_a_busy_service(error)
+    )
+    if isinstance(error, exceptions.DefaultCredentialsError):
+        message = (
+            "no Google credentials were found: give the connection a key, a credential configuration or an "
+            "access token, or set up application default credentials on the machine"
+        )
+    else:
+        # The first argument is the reason in words; further ones can hold the token service's whole answer.
+        reason = str(error.args[0]) if error.args else type(error).__name__
+        message = f"no access token could be had: {reason}"
+    return ApiError(ErrorKind.UNAVAILABLE if transient else ErrorKind.UNAUTHENTICATED, message, sent=False)
+
+
+def _refused_by_a_busy_service(error: Exception) -> bool:
+    """Whether impersonation failed for a while only: google-auth marks no such error as retryable.
+
+    Its second argument is then the IAM service's answer: Google's envelope, or a proxy's page.
+    """
+    answer = error.args[1] if len(error.args) > 1 else None
+    if not isinstance(answer, str):
+        return False
+    try:
+        code = json.loads(answer)["error"]["code"]
+    except (ValueError, KeyError, TypeError):
+        return not answer.lstrip().startswith("{")
+    return isinstance(code, int) and (code == 429 or code >= 500)
+
+
+def principal(credentials: Any) -> str | None:
+    """Return the service account that acts, if the credentials tell."""
+    email = getattr(credentials, "service_account_email", None)
+    return email if isinstance(email, str) and "@" in email else None
