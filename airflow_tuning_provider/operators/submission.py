@@ -1,0 +1,220 @@
+"""Finds or creates the one tuning job of a task instance.
+
+The decision what to do with the jobs that exist is :func:`airflow_tuning_provider.api.identity.decide`; this
+module carries it out: look, create, look again after a create whose answer was lost, and remember how
+far it got for whoever has to kill the job.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from airflow_tuning_provider.api.identity import Action, TaskIdentity, decide, own_jobs
+from airflow_tuning_provider.api.retry import is_ambiguous
+from airflow_tuning_provider.api.states import may_be_joined
+from airflow_tuning_provider.exceptions import (
+    TuningBadRequestError,
+    TuningError,
+    TuningFateUnknownError,
+    TuningNotFoundError,
+    TuningUnavailableError,
+)
+
+if TYPE_CHECKING:
+    from airflow_tuning_provider.hooks.tuning_job import TuningJobHook
+
+Job = Mapping[str, Any]
+
+LOOKUP_DELAYS: tuple[float, ...] = (0.0, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+"""Seconds before each look for a job whose create was not answered: a minute in all for it to appear."""
+
+_PAGE_SIZE = 100
+
+
+class Phase(Enum):
+    """How far a submission got."""
+
+    NOTHING_SENT = "nothing_sent"
+    CREATING = "creating"
+    FATE_UNKNOWN = "fate_unknown"
+    KNOWN = "known"
+
+
+class Submission:
+    """The one job of a task instance.
+
+    :param hook: whom to ask.
+    :param identity: the task instance.
+    :param body: the request body, without our labels; checked.
+    :param create: sends the request with our labels in it; returns the job, or the operation that makes it.
+    :param recovering: whether an earlier attempt may have created a job.
+    :param max_creates: how often to create at most, after creates that came to nothing.
+    """
+
+    def __init__(
+        self,
+        hook: TuningJobHook,
+        identity: TaskIdentity,
+        body: Mapping[str, Any],
+        create: Callable[[dict[str, str]], Job],
+        *,
+        recovering: bool,
+        log: logging.Logger,
+        max_creates: int = 3,
+    ) -> None:
+        self._hook = hook
+        self._identity = identity
+        self._body = body
+        self._send = create
+        self._recovering = recovering
+        self._log = log
+        self._max_creates = max_creates
+        self.phase = Phase.NOTHING_SENT
+        self.name: str | None = None
+        self.kill_requested = False
+
+    def find_or_create(self, *, poll_interval: float) -> tuple[Job, bool]:
+        """Return the task instance's job, and whether this call created it.
+
+        :param poll_interval: most seconds between looks at a job that has to end first.
+        :raises TuningFateUnknownError: if it cannot be found out whether a job was created.
+        :raises TuningError: if the lookup or the create was refused; nothing was created then.
+        """
+        while True:
+            decision = decide(self._look(), self._identity, self._body)
+            job = decision.job
+            if job is None:
+                return self._create(), True
+            name = str(job["name"])
+            if decision.action is Action.JOIN:
+                self._log.info("Found %s, created for this task instance before: joining it.", name)
+                return self._known(job), False
+            if decision.action is Action.RETURN:
+                self._log.info(
+                    "%s has already succeeded for this task instance with the same input: returning its result "
+                    "at no cost. Set force_new to pay for another.",
+                    name,
+                )
+                return self._known(job), False
+            if decision.action is Action.CANCEL_STALE:
+                self._log.warning(
+                    "%s was created for this task instance with other input: cancelling it first.", name
+                )
+                self._cancel(name)
+            self._log.info("Waiting for the end of %s before a new job is created.", name)
+            self._hook.wait_until_ended(name, poll_interval=poll_interval, deadline=None)
+
+    def find(self) -> Job | None:
+        """Return the task instance's job without creating one: the one under way, else the newest."""
+        self._recovering = True
+        own = sorted(self._look(), key=lambda job: str(job.get("createTime", "")), reverse=True)
+        return next((job for job in own if may_be_joined(str(job.get("state")))), own[0] if own else None)
+
+    def kill(self) -> str:
+        """Cancel what there is to cancel, for a process with seconds to live; say what was done.
+
+        Runs in a signal handler: no supervisor, no shared locks, one short request.
+        """
+        self.kill_requested = True
+        if self.phase is Phase.NOTHING_SENT:
+            return "no tuning job had been created"
+        if self.phase is Phase.CREATING:
+            return "the tuning job is being created; it is cancelled as soon as its name is known"
+        names = [self.name] if self.name else [str(job["name"]) for job in self._under_way()]
+        for name in names:
+            self._hook.cancel_now(name)
+        return f"asked for the cancellation of {', '.join(names)}" if names else "no tuning job was found"
+
+    def _known(self, job: Job) -> Job:
+        self.name = str(job["name"])
+        self.phase = Phase.KNOWN
+        if self.kill_requested:
+            self._hook.cancel_now(self.name)
+            raise TuningError(
+                f"The task was killed while {self.name} was being created; asked for its cancellation.",
+                tuning_job_name=self.name,
+            )
+        return job
+
+    def _create(self) -> Job:
+        labels = self._identity.labels(self._body)
+        for _ in range(self._max_creates):
+            self.phase = Phase.CREATING
+            try:
+                return self._known(self._send(labels))
+            except TuningError as error:
+                if self.phase is Phase.KNOWN:
+                    raise
+                if not _may_have_created(error):
+                    self.phase = Phase.NOTHING_SENT
+                    raise
+                self.phase = Phase.FATE_UNKNOWN
+                self._log.warning("The create was not answered; looking for its job. %s", error)
+                if (job := self._find_lost()) is not None:
+                    self._log.info("Found it: %s.", job["name"])
+                    return self._known(job)
+                last = error
+            except BaseException:
+                # A task timeout, for instance, strikes anywhere: the request may be under way.
+                if self.phase is Phase.CREATING:
+                    self.phase = Phase.FATE_UNKNOWN
+                raise
+            self._log.warning("No job appeared within %.0f s.", sum(LOOKUP_DELAYS))
+        raise TuningUnavailableError(
+            f"{last}\nNo job came of it. A retry of the task looks for one again before it creates.",
+            api_error=last.api_error,
+        )
+
+    def _find_lost(self) -> Job | None:
+        """Look for the job of a create that was not answered, long enough for it to appear."""
+        self._recovering = True
+        for delay in LOOKUP_DELAYS:
+            time.sleep(delay)
+            try:
+                found = self._under_way()
+            except TuningError as error:
+                raise TuningFateUnknownError(
+                    "A tuning job may have been created, and may cost money: the create was not answered, and "
+                    f"looking for its job failed too. {error}\nNothing more is created now; a retry of the task "
+                    "looks again first.",
+                    api_error=error.api_error,
+                ) from error
+            if found:
+                return found[0]
+        return None
+
+    def _look(self) -> list[Job]:
+        """Return this task instance's jobs, whatever the server makes of the filter.
+
+        Its grammar is not documented for tuning jobs. A refused filter is done without, an ignored one is
+        made up for by comparing labels here; where an earlier attempt may have created a job, an empty
+        answer is not believed either.
+        """
+        try:
+            own = self._list(self._identity.filter())
+            if own or not self._recovering:
+                return own
+        except TuningBadRequestError as error:
+            self._log.info("The API refused the label filter, listing all jobs instead: %s", error.api_error)
+        return self._list(None)
+
+    def _list(self, filter: str | None) -> list[Job]:
+        jobs = self._hook.list_tuning_jobs(filter=filter, page_size=_PAGE_SIZE)
+        return own_jobs(jobs, self._identity)
+
+    def _under_way(self) -> list[Job]:
+        return [job for job in self._look() if may_be_joined(str(job.get("state")))]
+
+    def _cancel(self, name: str) -> None:
+        # A job that has ended meanwhile, or is gone, needs no cancelling.
+        with suppress(TuningBadRequestError, TuningNotFoundError):
+            self._hook.cancel_tuning_job(name)
+
+
+def _may_have_created(error: TuningError) -> bool:
+    return error.api_error is not None and is_ambiguous(error.api_error)

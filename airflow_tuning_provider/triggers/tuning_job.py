@@ -1,0 +1,241 @@
+"""Triggers that wait in the triggerer. They only look: nothing here creates a job.
+
+A trigger's arguments are stored in the metadata database and survive upgrades in both directions, so they
+are names, ids and wall-clock times only, and arguments of another version are tolerated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_tuning_provider.api.inputs import number
+from airflow_tuning_provider.api.manifest import manifest
+from airflow_tuning_provider.api.states import Outcome, outcome
+from airflow_tuning_provider.exceptions import TuningError, TuningWaitTimeoutError, refusing_invalid_input
+
+if TYPE_CHECKING:
+    from airflow_tuning_provider.hooks.tuning_job import TuningJobAsyncHook
+
+BACKSTOP = timedelta(minutes=5)
+"""How much later than the deadline the deferral's own timeout is: only for a trigger that is late or lost."""
+
+# The states in which a task no longer wants its job. Others are left alone: "deferred" means that another
+# triggerer took over, "queued", "running" or none that the task was cleared and its next attempt joins the job.
+_KILLED = frozenset({"failed", "success", "skipped", "removed", "upstream_failed"})
+
+
+class _PollingTrigger(BaseTrigger):
+    """What waiting for a job and waiting for an operation have in common."""
+
+    def __init__(
+        self,
+        *,
+        gcp_conn_id: str,
+        poll_interval: float = 60.0,
+        end_time: float | None = None,
+        impersonation_chain: str | Sequence[str] | None = None,
+        api_version: str = "v1",
+        request_timeout: float = 60.0,
+        cancel_on_kill: bool = False,
+        **_: Any,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.gcp_conn_id = gcp_conn_id
+        self.poll_interval = poll_interval
+        self.end_time = end_time
+        self.impersonation_chain = impersonation_chain
+        self.api_version = api_version
+        self.request_timeout = request_timeout
+        self.cancel_on_kill = cancel_on_kill
+
+    def _arguments(self) -> dict[str, Any]:
+        return {
+            "gcp_conn_id": self.gcp_conn_id,
+            "poll_interval": self.poll_interval,
+            "end_time": self.end_time,
+            "impersonation_chain": self.impersonation_chain,
+            "api_version": self.api_version,
+            "request_timeout": self.request_timeout,
+            "cancel_on_kill": self.cancel_on_kill,
+        }
+
+    def _hook(self, **overrides: Any) -> TuningJobAsyncHook:
+        from airflow_tuning_provider.hooks.tuning_job import TuningJobAsyncHook
+
+        arguments = {
+            "impersonation_chain": self.impersonation_chain,
+            "api_version": self.api_version,
+            "request_timeout": float(self.request_timeout),
+            **overrides,
+        }
+        return TuningJobAsyncHook(self.gcp_conn_id, **arguments)
+
+    async def _was_killed(self) -> bool:
+        """Ask Airflow whether the task was killed: 3.3 also calls ``on_kill`` on reassignment and on clear."""
+        from airflow.sdk.execution_time import task_runner
+        from airflow.sdk.execution_time.comms import GetTaskStates
+
+        ti = self.task_instance
+        if ti is None:
+            return False
+        answer = await task_runner.SUPERVISOR_COMMS.asend(
+            GetTaskStates(
+                dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
+            )
+        )
+        states = getattr(answer, "task_states", {}).get(ti.run_id, {})
+        return next(iter(states.values()), None) in _KILLED
+
+
+class TuningJobTrigger(_PollingTrigger):
+    """Waits for the end of one tuning job.
+
+    :param tuning_job_name: the job's full resource name, or its id together with project and location.
+    :param gcp_conn_id: Airflow connection; looked up in the triggerer, never stored here.
+    :param poll_interval: most seconds between two looks.
+    :param end_time: epoch seconds at which to stop waiting, ``None`` for never.
+    :param impersonation_chain: service accounts to act as.
+    :param api_version: ``v1`` or ``v1beta1``.
+    :param request_timeout: seconds for one HTTP request.
+    :param cancel_on_kill: cancel the job when the task is killed while it waits here.
+    :param end_in_triggerer: end the task here on success, without a worker.
+    """
+
+    def __init__(
+        self,
+        *,
+        tuning_job_name: str,
+        project_id: str | None = None,
+        location: str | None = None,
+        end_in_triggerer: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.tuning_job_name = tuning_job_name
+        self.project_id = project_id
+        self.location = location
+        self.end_in_triggerer = end_in_triggerer
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the arguments to rebuild this trigger with."""
+        return (
+            "airflow_tuning_provider.triggers.tuning_job.TuningJobTrigger",
+            {
+                **self._arguments(),
+                "tuning_job_name": self.tuning_job_name,
+                "project_id": self.project_id,
+                "location": self.location,
+                "end_in_triggerer": self.end_in_triggerer,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait, then say how the wait ended: ``ended``, ``timeout`` or ``error``."""
+        async with self._hook(project_id=self.project_id, location=self.location) as hook:
+            event = await self._wait(hook)
+        yield event
+
+    async def _wait(self, hook: TuningJobAsyncHook) -> TriggerEvent:
+        try:
+            with refusing_invalid_input():
+                poll_interval = number(self.poll_interval, "poll_interval")
+            job = await hook.wait_until_ended(
+                self.tuning_job_name, poll_interval=poll_interval, deadline=self.end_time
+            )
+        except TuningWaitTimeoutError as error:
+            return self._event("timeout", message=str(error))
+        except TuningError as error:
+            return self._event("error", **error_fields(error))
+        if self.end_in_triggerer and outcome(job["state"]) is Outcome.SUCCEEDED:
+            from airflow.triggers.base import TaskSuccessEvent
+
+            from airflow_tuning_provider.links.tuning_job import urls
+
+            return TaskSuccessEvent(xcoms={"return_value": manifest(job), **urls(job)})
+        return self._event("ended", state=job["state"])
+
+    def _event(self, status: str, **more: Any) -> TriggerEvent:
+        return TriggerEvent({"status": status, "tuning_job_name": self.tuning_job_name, **more})
+
+    async def on_kill(self) -> None:
+        """Cancel the job if its task was killed by a user, and only then."""
+        if not self.cancel_on_kill:
+            return
+        if not await self._was_killed():
+            self.log.info("The task was not killed; %s goes on.", self.tuning_job_name)
+            return
+        async with self._hook(project_id=self.project_id, location=self.location) as hook:
+            try:
+                await hook.cancel_tuning_job(self.tuning_job_name)
+            except TuningError as error:
+                self.log.error(
+                    "The task was killed, but its job could not be cancelled: it may go on and cost money. %s",
+                    error,
+                )
+            else:
+                self.log.info("The task was killed: asked for the cancellation of %s.", self.tuning_job_name)
+
+
+class OperationTrigger(_PollingTrigger):
+    """Waits for a long-running operation, such as the one that ``rebaseTunedModel`` answers with.
+
+    :param operation_name: the operation's full resource name.
+
+    The other parameters are those of :class:`TuningJobTrigger`.
+    """
+
+    def __init__(self, *, operation_name: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.operation_name = operation_name
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the arguments to rebuild this trigger with."""
+        return (
+            "airflow_tuning_provider.triggers.tuning_job.OperationTrigger",
+            {**self._arguments(), "operation_name": self.operation_name},
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait, then say how the wait ended: ``ended``, ``timeout`` or ``error``."""
+        event: dict[str, Any] = {"status": "ended", "operation_name": self.operation_name}
+        async with self._hook() as hook:
+            try:
+                await hook.wait_for_operation(
+                    self.operation_name, poll_interval=float(self.poll_interval), deadline=self.end_time
+                )
+            except TuningWaitTimeoutError as error:
+                event.update(status="timeout", message=str(error))
+            except TuningError as error:
+                event.update(status="error", **error_fields(error))
+        yield TriggerEvent(event)
+
+    async def on_kill(self) -> None:
+        """Cancel the operation if its task was killed by a user, and only then."""
+        if not self.cancel_on_kill or not await self._was_killed():
+            return
+        async with self._hook() as hook:
+            try:
+                await hook.cancel_operation(self.operation_name)
+            except TuningError as error:
+                self.log.error(
+                    "The task was killed, but %s could not be cancelled: %s", self.operation_name, error
+                )
+            else:
+                self.log.info("The task was killed: asked for the cancellation of %s.", self.operation_name)
+
+
+def error_fields(error: TuningError) -> dict[str, Any]:
+    """Return what a worker needs to raise the same error again."""
+    api_error = error.api_error
+    if api_error is None:
+        return {"kind": "bad_request", "message": str(error)}
+    return {
+        "kind": api_error.kind.value,
+        "message": str(api_error.message),
+        "http_status": api_error.http_status,
+        "rpc_status": api_error.status,
+    }
