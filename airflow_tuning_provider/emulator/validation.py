@@ -15,7 +15,7 @@ Violation = tuple[str, str]
 
 _REQUIRED = "Required field is not set."
 _DATASET_RESOURCE = re.compile(r"projects/[^/]+/locations/[^/]+/datasets/[^/]+")
-_GCS_JSONL = re.compile(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]/.*\.jsonl", re.DOTALL)
+_GCS_JSONL = re.compile(r"gs://[a-z0-9][a-z0-9._-]*/.+\.jsonl", re.DOTALL)
 _KMS_KEY = re.compile(r"projects/[^/]+/locations/([^/]+)/keyRings/[^/]+/cryptoKeys/[^/]+")
 _MAX_LABELS = 64
 _MAX_LABEL_LENGTH = 64
