@@ -17,7 +17,7 @@ from airflow_tuning_provider.api.manifest import as_int, data_stats, in_words, p
 from airflow_tuning_provider.api.polling import next_delay
 from airflow_tuning_provider.api.retry import RetryPolicy
 from airflow_tuning_provider.api.states import in_words as state_in_words
-from airflow_tuning_provider.api.states import is_known, outcome
+from airflow_tuning_provider.api.states import has_ended_in_words, is_known, outcome
 
 DEFAULT_ERROR_BUDGET = 3600.0
 """Seconds of uninterrupted transient errors after which a wait is given up; the job goes on."""
@@ -53,28 +53,32 @@ class View:
     """A job or an operation as a waiter sees it.
 
     :param state: its state.
-    :param words: the state in words, with the progress where the API tells.
+    :param words: the state in words.
     :param ended: whether it has ended.
+    :param sentence: a verb and the state in words, with the progress where the API tells.
     :param known: whether this version of the provider knows the state.
     """
 
     state: str
     words: str
     ended: bool
+    sentence: str
     known: bool = True
 
 
 def view_job(job: Mapping[str, Any]) -> View:
     """See a tuning job."""
     state = str(job.get("state"))
-    words = f"{state_in_words(state)}{_progress(job)}"
-    return View(state, words, outcome(state).ended, is_known(state))
+    ended = outcome(state).ended
+    words = state_in_words(state)
+    sentence = has_ended_in_words(state) if ended else f"is {words}{_progress(job)}"
+    return View(state, words, ended, sentence, is_known(state))
 
 
 def view_operation(operation: Mapping[str, Any]) -> View:
     """See a long-running operation."""
     done = operation.get("done") is True
-    return View("DONE", "done", True) if done else View("RUNNING", "under way", False)
+    return View("DONE", "done", True, "is done") if done else View("RUNNING", "under way", False, "is under way")
 
 
 @dataclass
@@ -164,11 +168,12 @@ class Wait:
             spent = f", after {in_words(now - self._since)} {before.words}" if before else ""
             self._since = self._told = now
             if view.known:
-                return [(logging.INFO, f"{self.name} is {view.words} ({view.state}){spent}.")]
-            return [(logging.WARNING, f"{self.name} is {view.words}{spent}. Waiting on.")]
+                return [(logging.INFO, f"{self.name} {view.sentence} ({view.state}){spent}.")]
+            return [(logging.WARNING, f"{self.name} {view.sentence}{spent}. Waiting on.")]
         if now - self._told >= HEARTBEAT:
             self._told = now
-            return [(logging.INFO, f"{self.name} is still {view.words}, for {in_words(now - self._since)}.")]
+            still = view.sentence.replace("is ", "is still ", 1)
+            return [(logging.INFO, f"{self.name} {still}, for {in_words(now - self._since)}.")]
         return []
 
 
