@@ -1,0 +1,88 @@
+# Everything that is needed is installed into .venv by the targets themselves.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+UV := $(BIN)/uv
+INSTALL := $(UV) pip install --quiet --python $(BIN)/python --constraint constraints.txt
+AIRFLOW_VERSIONS := 3.1 3.2 3.3
+# Tests bring their own settings; a developer's own Airflow must not leak in.
+CLEAN_ENV := env --unset=AIRFLOW_HOME --unset=AIRFLOW__CORE__DAGS_FOLDER
+
+.PHONY: help
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+.venv/made:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 13) else \
+	  f"Python 3.10 to 3.13 is needed, {sys.executable} is {v[0]}.{v[1]}: run make PYTHON=python3.12 ...")'
+	@echo "Creating .venv ..."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@touch $@
+
+.venv/demo: .venv/made pyproject.toml constraints.txt
+	@echo "Installing Airflow and the demo's packages ..."
+	@$(INSTALL) --editable '.[demo]'
+	@touch $@
+
+.venv/test: .venv/made pyproject.toml constraints.txt
+	@echo "Installing Airflow and the tests' packages ..."
+	@$(INSTALL) --editable '.[test]'
+	@touch $@
+
+.PHONY: demo
+demo: .venv/demo ## run the weekly retraining DAG on a real Airflow against the emulators
+	@$(CLEAN_ENV) $(BIN)/python -m demo
+
+.PHONY: test
+test: .venv/test ## run all tests
+	@$(CLEAN_ENV) $(BIN)/python -m pytest
+
+.PHONY: test-fast
+test-fast: .venv/test ## run the tests that need no Airflow processes
+	@$(CLEAN_ENV) $(BIN)/python -m pytest -m 'not e2e'
+
+.PHONY: test-matrix
+test-matrix: $(AIRFLOW_VERSIONS:%=test-airflow-%) ## run unit and integration tests on Airflow 3.1, 3.2 and 3.3
+
+.PHONY: $(AIRFLOW_VERSIONS:%=test-airflow-%)
+$(AIRFLOW_VERSIONS:%=test-airflow-%): test-airflow-%: .venv/made
+	@echo "Airflow $*:"
+	@$(UV) venv --quiet --allow-existing --python $(BIN)/python .venvs/airflow-$*
+	@$(UV) pip install --quiet --python .venvs/airflow-$*/bin/python \
+	  --constraint $(or $(wildcard tests/matrix/constraints-airflow-$*.txt),constraints.txt) --editable '.[test]'
+	@$(CLEAN_ENV) .venvs/airflow-$*/bin/python -m pytest -q tests/unit tests/integration
+
+.PHONY: lint
+lint: .venv/test ## check style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+.PHONY: format
+format: .venv/test ## format the code
+	@$(BIN)/ruff check --fix --exit-zero --quiet .
+	@$(BIN)/ruff format .
+
+.PHONY: package
+package: .venv/test ## build the distributions and try the wheel in an empty environment
+	@rm -rf dist
+	@$(BIN)/python -m build --installer uv --outdir dist . > /dev/null
+	@tests/packaging/try-wheel dist/*.whl
+
+.PHONY: constraints
+constraints: .venv/made ## pin the newest versions of all dependencies
+	@set -e; compile="$(UV) pip compile --quiet --upgrade --universal --python-version 3.10 --no-header --no-annotate \
+	  --no-emit-package airflow-tuning-provider --extra test pyproject.toml"; \
+	$$compile --output-file constraints.txt; \
+	for version in 3.1 3.2; do \
+	  $$compile --output-file tests/matrix/constraints-airflow-$$version.txt - <<< "apache-airflow==$$version.*"; \
+	done
+
+.PHONY: clean
+clean: ## remove everything that was installed or built
+	@rm -rf .venv .venvs .demo dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis
