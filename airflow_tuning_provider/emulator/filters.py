@@ -230,7 +230,7 @@ class _Parser:
         self.allow(field, op, _ORDERED)
         try:
             time = parse_rfc3339(value)
-        except ValueError as e:
+        except (ValueError, OverflowError) as e:
             raise self.error(f"{value!r} is not an RFC 3339 time") from e
         attribute, compare = _TIMES[field], _COMPARE[op]
         # To the microsecond, which is all that a client ever saw.

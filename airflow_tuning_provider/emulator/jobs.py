@@ -141,12 +141,14 @@ class Jobs:
             self._reading.pop(job.id, None)
 
     def _accept(self, job: JobRecord, spec_name: str, dataset: Dataset) -> None:
-        hyper = job.body[spec_name].setdefault("hyperParameters", {})
+        spec = job.body[spec_name]
         if spec_name not in _UNREAD_SPECS:
+            hyper = spec.setdefault("hyperParameters", {})
             hyper.setdefault("epochCount", str(default_epochs(len(dataset))))
+        hyper = spec.get("hyperParameters", {})
         job.examples = len(dataset)
-        job.epochs = int(hyper.get("epochCount", 1))
-        job.steps = int(hyper.get("stepCount", step_count(job.examples, job.epochs)))
+        job.epochs = _count(hyper.get("epochCount"), 1)
+        job.steps = _count(hyper.get("stepCount"), step_count(job.examples, job.epochs))
         job.stats = tuning_data_stats(spec_name, dataset, job.steps)
         job.corpus = dataset.digest
         job.dataset_ready = now()
@@ -284,6 +286,14 @@ class Jobs:
         self.settle_all()
         time = now()
         return (tuning_job(job, time) for job in self.store.jobs())
+
+
+def _count(value: Any, default: int) -> int:
+    """Read a count; a partner model's parameters may be anything."""
+    try:
+        return int(value)
+    except (TypeError, ValueError, OverflowError):
+        return default
 
 
 def _ended(running: dict[str, JobRecord], time: float) -> Iterator[tuple[float, str]]:

@@ -128,6 +128,8 @@ class _Parser:
     def _value(self, kind: str, value: Any, path: str) -> Any:
         if kind == "any":
             return value
+        if kind == "struct":
+            return self._map("any", value, path)
         if kind == "json":
             return self._free_object(value, path)
         if kind == "map" or kind.startswith("{"):

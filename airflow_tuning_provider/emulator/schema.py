@@ -1,9 +1,10 @@
 """What the API's messages look like: one line per message, for both versions.
 
 Notation, per field: ``name:type``. Types are str, bool, int32, int64, double, float, map (string to
-string), any (kept as sent), json (a message that is not listed here: any object, keys in either case),
-another message, ``@Enum``, ``[type]`` for a list and ``{type}`` for a map of messages. ``-`` is an
-output-only field (ignored in a request), ``!`` a required one, ``~`` one that only v1beta1 has.
+string), any and struct (kept as sent; a struct is an object), json (a message that is not listed here:
+any object, keys in either case), another message, ``@Enum``, ``[type]`` for a list and ``{type}`` for a
+map of messages. ``-`` is an output-only field (ignored in a request), ``!`` a required one, ``~`` one
+that only v1beta1 has.
 """
 
 from __future__ import annotations
@@ -59,18 +60,18 @@ Metric = aggregationMetrics:[@AggregationMetric] bleuSpec:BleuSpec
     stepBasedLlmMetricSpec:~StepBasedLlmMetricSpec
 OutputConfig = gcsDestination:GcsDestination
 BleuSpec = useEffectiveOrder:bool
-ComputationBasedMetricSpec = parameters:any type:!@ComputationType
+ComputationBasedMetricSpec = parameters:struct type:!@ComputationType
 CustomCodeExecutionSpec = codeExecutionRegion:~str evaluationFunction:!str
 ExactMatchSpec =
-LLMBasedMetricSpec = additionalConfig:any judgeAutoraterConfig:AutoraterConfig metricPromptTemplate:!str
+LLMBasedMetricSpec = additionalConfig:struct judgeAutoraterConfig:AutoraterConfig metricPromptTemplate:!str
     predefinedRubricGenerationSpec:PredefinedMetricSpec resultParserConfig:EvaluationParserConfig
     rubricGenerationSpec:RubricGenerationSpec rubricGroupKey:str systemInstruction:str
-MetricMetadata = otherMetadata:any scoreRange:MetricMetadataScoreRange title:str
+MetricMetadata = otherMetadata:struct scoreRange:MetricMetadataScoreRange title:str
 PairwiseMetricSpec = baselineResponseFieldName:str candidateResponseFieldName:str
     customOutputFormatConfig:CustomOutputFormatConfig metricPromptTemplate:!str systemInstruction:str
 PointwiseMetricSpec = customOutputFormatConfig:CustomOutputFormatConfig metricPromptTemplate:!str
     systemInstruction:str
-PredefinedMetricSpec = metricSpecName:!str metricSpecParameters:any
+PredefinedMetricSpec = metricSpecName:!str metricSpecParameters:struct
     stepAutoraterConfigs:~{AutoraterConfig}
 RougeSpec = rougeType:str splitSummaries:bool useStemmer:bool
 EvaluationParserConfig = customCodeParserConfig:EvaluationParserConfigCustomCodeParserConfig
@@ -84,7 +85,7 @@ DistillationSpec = baseTeacherModel:str hyperParameters:DistillationHyperParamet
     tunedTeacherModelSource:str tuningMode:@TuningMode validationDatasetUri:str
 FullFineTuningSpec = hyperParameters:SupervisedHyperParameters trainingDatasetUri:!str
     validationDatasetUri:str
-PartnerModelTuningSpec = hyperParameters:any trainingDatasetUri:!str validationDatasetUri:str
+PartnerModelTuningSpec = hyperParameters:struct trainingDatasetUri:!str validationDatasetUri:str
 ReinforcementTuningSpec = compositeRewardConfig:CompositeReinforcementTuningRewardConfig
     hyperParameters:ReinforcementTuningHyperParameters
     singleRewardConfig:SingleReinforcementTuningRewardConfig trainingDatasetUri:str

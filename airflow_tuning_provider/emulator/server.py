@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -54,6 +55,8 @@ class _Server(uvicorn.Server):
         print(f"Vertex AI tuning emulator on {self._url} ({_summary(self._settings)})", flush=True)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # What is cut off now is no error worth a traceback.
+        logging.getLogger("uvicorn.error").disabled = True
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(super().shutdown(sockets), _SHUTDOWN_SECONDS)
         for connection in list(self.server_state.connections):

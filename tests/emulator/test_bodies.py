@@ -109,6 +109,16 @@ def refuse(body: Any, version: str = "v1") -> ApiError:
                 },
             },
         ),
+        (
+            "v1beta1",
+            {
+                "baseModel": "m",
+                "partnerModelTuningSpec": {
+                    "trainingDatasetUri": TRAIN,
+                    "hyper_parameters": {"epoch_count": "x"},
+                },
+            },
+        ),
         # People, after the documentation: both cases in one body.
         (
             "v1",
@@ -201,6 +211,10 @@ def test_adapter_sizes_have_googles_numbers_and_not_their_ranks() -> None:
         (job(labels={"a": 1}), "Invalid value at 'tuning_job.labels[0].value' (TYPE_STRING), 1"),
         (job(baseModel=["m"]), "Proto field is not repeating, cannot start list."),
         (sft(exportLastCheckpointOnly="yes"), '(TYPE_BOOL), "yes"'),
+        (
+            sft(evaluationConfig={"metrics": [{"predefinedMetricSpec": {"metricSpecParameters": [1]}}]}),
+            "Proto field is not repeating",
+        ),
         (job(supervisedTuningSpec="x"), f'({V1}.SupervisedTuningSpec), "x"'),
         ([], f"Invalid value at 'tuning_job' ({V1}.TuningJob), []"),
         (job(preTunedModel={"tunedModelName": "m"}), "oneof field 'source_model' is already set."),
@@ -282,7 +296,10 @@ def test_a_body_that_is_no_json(raw: bytes) -> None:
 
 
 def test_user_data_in_unlisted_messages_is_left_alone() -> None:
-    schema = {"type": "OBJECT", "properties": {"snake_case_name": {"type": "STRING", "property_ordering": ["x"]}}}
+    schema = {
+        "type": "OBJECT",
+        "properties": {"snake_case_name": {"type": "STRING", "property_ordering": ["x"]}},
+    }
     config = {
         "metrics": [{"rougeSpec": {}}],
         "outputConfig": {"gcsDestination": {"outputUriPrefix": "gs://b/o"}},

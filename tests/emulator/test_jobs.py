@@ -11,6 +11,7 @@ import pytest
 from airflow_tuning_provider.emulator.testing import Emulator
 
 from .conftest import BODY, JOBS, Client
+from .discovery import assert_valid
 
 
 def wait_for(call: Client, name: str, state: str, version: str = "v1") -> dict[str, Any]:
@@ -194,3 +195,27 @@ def test_only_the_last_checkpoint_is_exported_on_demand(call: Client, emulator: 
     name = call.create(supervisedTuningSpec=spec)["name"]
     (checkpoint,) = emulator.set_state(name, "JOB_STATE_SUCCEEDED")["tunedModel"]["checkpoints"]
     assert checkpoint["epoch"] == "4"
+
+
+@pytest.mark.parametrize(
+    ("spec", "more"),
+    [
+        ("partnerModelTuningSpec", {"hyperParameters": {"epochCount": "auto"}}),
+        ("veoTuningSpec", {}),
+        ("fullFineTuningSpec", {}),
+        ("reinforcementTuningSpec", {"hyperParameters": {"stepCount": 7}}),
+        ("distillationSpec", {"hyperParameters": {"epochCount": 2}}),
+    ],
+)
+def test_the_kinds_of_v1beta1_run_too(
+    call: Client, emulator: Emulator, spec: str, more: dict[str, Any]
+) -> None:
+    path = JOBS.replace("/v1/", "/v1beta1/")
+    body = {"supervisedTuningSpec": None, spec: {"trainingDatasetUri": "gs://b/x.jsonl", **more}}
+    name = call.create(path, **body)["name"]
+    job = emulator.set_state(name, "JOB_STATE_SUCCEEDED")
+    assert_valid(job, "TuningJob", "v1beta1")
+    assert job["tuningDataStats"]
+    v1 = call("GET", f"/v1/{name}").json
+    assert_valid(v1, "TuningJob", "v1")
+    assert spec not in v1
