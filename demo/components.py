@@ -21,9 +21,8 @@ import sys
 import time
 from typing import Any
 
-# The order matters: the scheduler hands out no more work, the triggerer resumes no more tasks, and the API
-# server, which running tasks talk to, goes last.
-STOP_ORDER = ("scheduler", "triggerer", "dag-processor", "api-server")
+# The order matters: the API server, which the others and running tasks talk to, goes last.
+STOP_ORDER = (("scheduler", "triggerer", "dag-processor"), ("api-server",))
 
 # What the components import sooner or later. Importing it here costs its time once instead of up to four
 # times. A module that another version of Airflow does not have is skipped.
@@ -42,9 +41,7 @@ WARM_MODULES = (
     "airflow.cli.commands.triggerer_command",
     "airflow.cli.commands.dag_processor_command",
     "airflow.cli.commands.api_server_command",
-    "airflow.api_fastapi.app",
-    "airflow.api_fastapi.core_api.app",
-    "airflow.api_fastapi.execution_api.app",
+    "airflow.api_fastapi.main",  # builds the application, which is half of the API server's start
     "airflow.api_fastapi.auth.managers.simple.simple_auth_manager",
     "airflow.providers.standard.operators.python",
     "airflow.providers.standard.decorators.python",
@@ -137,23 +134,21 @@ class Forker:
                     _kill_session(pid)
                     self.tell(event="ended", name=name, pid=pid, status=os.waitstatus_to_exitcode(status))
 
-    def stop(self, names: list[str], grace: float) -> None:
-        """End components in order, each with what it started."""
-        for name in names:
-            pid = self.pids.get(name)
-            if pid is None:
-                continue
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
-            deadline = time.monotonic() + grace
-            while name in self.pids and time.monotonic() < deadline:
+    def stop(self, grace: float) -> None:
+        """End all components, each with what it started."""
+        for group in STOP_ORDER:
+            pids = {name: self.pids[name] for name in group if name in self.pids}
+            for pid in pids.values():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
+            began = time.monotonic()
+            while self.pids.keys() & pids.keys():
+                if time.monotonic() > began + grace:
+                    for name in self.pids.keys() & pids.keys():
+                        sys.stdout.write(f"{name} does not stop: killing it\n")
+                        _kill_session(pids[name])
                 time.sleep(0.05)
                 self.reap()
-            if name in self.pids:
-                _kill_session(pid)
-                while name in self.pids:
-                    time.sleep(0.02)
-                    self.reap()
 
     def serve(self) -> None:
         """Obey the owner until it hangs up."""
@@ -169,11 +164,7 @@ class Forker:
             *lines, pending = (pending + received).split(b"\n")
             for line in lines:
                 command = json.loads(line)
-                if command["do"] == "start":
-                    self.start(command["name"], command["arguments"], command["log"])
-                elif command["do"] == "stop":
-                    self.stop(command["names"], command["grace"])
-                    self.tell(event="stopped", names=command["names"])
+                self.start(command["name"], command["arguments"], command["log"])
 
 
 def _kill_session(leader: int) -> None:
@@ -223,7 +214,7 @@ def main(answers: int) -> None:
     try:
         forker.serve()
     finally:
-        forker.stop(list(STOP_ORDER), grace=5)
+        forker.stop(grace=4)
 
 
 if __name__ == "__main__":

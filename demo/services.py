@@ -193,7 +193,7 @@ def start_tuning_emulator(
         "airflow_tuning_provider.emulator",
         [
             *("--port", "0", "--port-file", str(port_file), "--speed", str(speed)),
-            *("--state", str(workdir / "tuning-emulator.json"), "--concurrent-jobs", str(concurrent_jobs)),
+            *("--state", str(workdir / "tuning-emulator.sqlite"), "--concurrent-jobs", str(concurrent_jobs)),
             *("--token", token, *extra_arguments),
         ],
         log=workdir / "logs" / "tuning-emulator.log",

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from demo.components import STOP_ORDER
 from demo.services import LOOPBACK, REPOSITORY, StepError, clean_environment, free_port, http_json, wait_until
 
 TERMINAL_RUN_STATES = frozenset({"success", "failed"})
@@ -248,7 +247,7 @@ class AirflowStack:
     def _settings(self, dag_folders: Sequence[Path]) -> dict[str, str]:
         bundles = [
             {
-                "name": Path(folder).name,
+                "name": f"local-{Path(folder).name}",  # the bare name may be one that Airflow reserves
                 "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
                 "kwargs": {"path": str(Path(folder).resolve()), "refresh_interval": 5},
             }
@@ -285,7 +284,8 @@ class AirflowStack:
         }
 
     def __enter__(self) -> AirflowStack:
-        self.start()
+        if self._forker is None:
+            self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -324,7 +324,7 @@ class AirflowStack:
 
     def start_component(self, name: str) -> int:
         """Start (or restart) one component and return its process id."""
-        self._command(do="start", name=name, arguments=self.components[name], log=str(self.log_path(name)))
+        self._command(name=name, arguments=self.components[name], log=str(self.log_path(name)))
         self._ended.pop(name, None)
         return int(self._expect("started", 10)["pid"])
 
@@ -338,7 +338,7 @@ class AirflowStack:
 
         wait_until(gone, timeout=30, what=f"the {name} to end", interval=0)
 
-    def stop(self, grace: float = 6) -> None:
+    def stop(self, grace: float = 20) -> None:
         """Stop every component in order, then the process they came from. May be called twice."""
         if self._forker is None:
             return
@@ -346,7 +346,7 @@ class AirflowStack:
         try:
             if forker.poll() is None and forker.stdin:
                 forker.stdin.close()  # hanging up is the order to stop everything
-                forker.wait(len(STOP_ORDER) * grace)
+                forker.wait(grace)
         except subprocess.TimeoutExpired:
             for pid in self.pids.values():
                 _kill_group(pid)

@@ -1,0 +1,212 @@
+"""The demo: a real Airflow retrains a model every week, here and now, without an account.
+
+``python -m demo`` starts a storage emulator, a tuning emulator and Airflow on the loopback interface, runs
+the example DAG ``retrain_weekly`` and shows what came out. At a terminal it then stays up until Ctrl-C. When
+it ends it leaves nothing behind: no process, no file.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from demo.services import REPOSITORY, StepError, http_json, services, tail
+from demo.stack import AirflowStack
+
+DAG_ID = "retrain_weekly"
+BUCKET = "my-tuning-data"
+TIME_LIMIT = 300
+# The emulator's jobs take half an hour, as on Vertex AI; this many times faster it is twelve seconds.
+SPEED = 160
+POLL_INTERVAL = 1
+PREFERRED_PORT = 8080
+
+TASK_STORY = {
+    "prepare_data": "upload the training, validation and held-out sets to the bucket",
+    "tune": "create the tuning job",
+    "wait": "wait for the job without holding a worker",
+    "evaluate": "ask the base and the tuned model about the held-out messages",
+    "decide": "decide whether the tuned model is good enough, and better",
+    "publish": "publish the tuned endpoint as an asset event",
+    "keep_current": "keep the endpoint that serves today",
+    "report": "write the report",
+}
+FINISHED = {"success": "done", "skipped": "not needed", "failed": "FAILED", "upstream_failed": "not run"}
+
+
+class Story:
+    """What the visitor reads."""
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+
+    def say(self, text: str = "") -> None:
+        """Print one line, with the seconds since the beginning."""
+        self.plain(f"{time.monotonic() - self.began:6.1f} s  {text}")
+
+    def plain(self, text: str = "") -> None:
+        """Print text as it is."""
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+
+
+@contextmanager
+def _time_limit(seconds: int) -> Iterator[None]:
+    """Raise after ``seconds``, wherever the demo is then; also end orderly on SIGTERM."""
+
+    def expired(*_: object) -> None:
+        raise StepError(f"The demo took longer than {seconds} s.")
+
+    def terminated(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, terminated)
+    signal.signal(signal.SIGALRM, expired)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+
+
+def connection(tuning_url: str, token: str) -> str:
+    """Return the Airflow connection to the tuning emulator, as ``AIRFLOW_CONN_`` variables hold it."""
+    extra = {"project": "demo-project", "location": "us-central1", "api_endpoint": tuning_url}
+    return json.dumps({"conn_type": "vertex_ai_tuning", "password": token, "extra": extra})
+
+
+class Progress:
+    """Tells about each task once when it starts, waits and ends."""
+
+    def __init__(self, story: Story, tuning_url: str) -> None:
+        self.story = story
+        self.jobs_url = f"{tuning_url}/_emulator/jobs"
+        self.states: dict[str, str | None] = {}
+        self.job_state = ""
+
+    def __call__(self, instances: dict[str, dict[str, Any]]) -> None:
+        """Look at the task instances of the run."""
+        for task_id, story in TASK_STORY.items():
+            state = instances.get(task_id, {}).get("state")
+            if state == self.states.get(task_id):
+                continue
+            self.states[task_id] = state
+            if state in FINISHED:
+                self.story.say(f"  {task_id:<13} {FINISHED[state]:<11} {story}")
+            elif state == "deferred":
+                self.story.say(f"  {task_id:<13} {'deferred':<11} {story}: the triggerer watches")
+            elif state == "up_for_retry":
+                raise StepError(f"Task {task_id} of {DAG_ID} failed.")
+        if self.states.get("wait") == "deferred":
+            self._job()
+
+    def _job(self) -> None:
+        try:
+            _, jobs = http_json("GET", self.jobs_url, timeout=5)
+        except OSError:
+            return
+        state = jobs["jobs"][-1]["state"] if jobs["jobs"] else ""
+        if state and state != self.job_state:
+            self.job_state = state
+            self.story.say(f"  {'':<25} the job is {state.removeprefix('JOB_STATE_').lower()}")
+
+
+def run(story: Story, workdir: Path, stay: bool) -> None:
+    """Start everything, run the DAG, show the result and stop everything."""
+    token = secrets.token_urlsafe(24)
+    with ExitStack() as stack:
+        with _time_limit(TIME_LIMIT):
+            story.say("starting a storage emulator and a tuning emulator")
+            storage_url, tuning_url = stack.enter_context(
+                services(workdir, token=token, speed=SPEED, bucket=BUCKET)
+            )
+            story.say("starting Airflow: API server, scheduler, DAG processor, triggerer (SQLite)")
+            airflow = AirflowStack(
+                workdir,
+                [REPOSITORY / "example_dags"],
+                port=PREFERRED_PORT if stay else None,
+                env={
+                    "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT": connection(tuning_url, token),
+                    "STORAGE_EMULATOR_HOST": storage_url,
+                },
+            )
+            stack.enter_context(airflow)
+            story.say(f"Airflow is healthy at {airflow.base_url}")
+            run_id = _retrain(story, airflow, tuning_url)
+            _show(story, airflow, run_id)
+        if stay:
+            story.plain("\nHave a look around; Ctrl-C stops everything.")
+            try:
+                signal.pause()
+            except KeyboardInterrupt:
+                story.plain("\nstopping")
+
+
+def _retrain(story: Story, airflow: AirflowStack, tuning_url: str) -> str:
+    airflow.wait_for_dag(DAG_ID)
+    run_id = airflow.client.trigger(DAG_ID, conf={"poll_interval": POLL_INTERVAL, "bucket": BUCKET})
+    story.say(f"started {DAG_ID}: {airflow.client.run_url(DAG_ID, run_id)}")
+    progress = Progress(story, tuning_url)
+    try:
+        state = airflow.client.wait_for_run(DAG_ID, run_id, timeout=TIME_LIMIT, progress=progress)
+        if state != "success":
+            raise StepError(f"The run of {DAG_ID} ended as {state}.")
+    except StepError as error:
+        raise _with_task_log(error, airflow, run_id) from None
+    return run_id
+
+
+def _with_task_log(error: StepError, airflow: AirflowStack, run_id: str) -> StepError:
+    """Add the end of the failed task's log to an error."""
+    for task_id, instance in airflow.client.task_instances(DAG_ID, run_id).items():
+        if instance["state"] in ("failed", "up_for_retry"):
+            text = airflow.client.task_log(DAG_ID, run_id, task_id, max(1, instance["try_number"]))
+            lines = "\n".join(text.splitlines()[-30:])
+            return StepError(f"{error}\n\nThe log of task {task_id} ends so:\n{lines}")
+    return StepError(str(error), airflow.log_path("scheduler"))
+
+
+def _show(story: Story, airflow: AirflowStack, run_id: str) -> None:
+    manifest = airflow.client.xcom(DAG_ID, run_id, "wait")
+    events = airflow.client.asset_events(source_dag_id=DAG_ID, source_run_id=run_id)
+    story.say("finished")
+    story.plain()
+    story.plain(f"tuned model   {manifest['tuned_model']}")
+    story.plain(f"endpoint      {manifest['endpoint']}")
+    story.plain(f"job           {manifest['tuning_job_name']}")
+    story.plain()
+    story.plain(airflow.client.xcom(DAG_ID, run_id, "report"))
+    for event in events:
+        story.plain(f"asset event   {event['name']}: accuracy {event['extra']['metrics']['accuracy']}")
+    story.plain()
+    story.plain(f"the run       {airflow.client.run_url(DAG_ID, run_id)}")
+
+
+def main() -> int:
+    """Run the demo and return its exit status."""
+    story = Story()
+    stay = sys.stdin.isatty() and sys.stdout.isatty()
+    with tempfile.TemporaryDirectory(prefix="airflow-tuning-demo-") as directory:
+        try:
+            run(story, Path(directory), stay)
+        except StepError as error:
+            story.plain(f"\nThe demo failed: {error}")
+            if error.log:
+                story.plain(f"\nThe log of the {error.log.stem} ends so:\n{tail(error.log)}")
+            return 1
+        except KeyboardInterrupt:
+            story.plain("\nstopped")
+            return 130
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
