@@ -1,0 +1,121 @@
+"""One real Airflow, one tuning emulator and one storage emulator for all end-to-end tests."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+sys.path.insert(0, str(REPOSITORY))  # `demo` is part of the repository, not of the package
+
+from demo.__main__ import connection  # noqa: E402
+from demo.services import StepError, http_json, services, tail, wait_until  # noqa: E402
+from demo.stack import AirflowClient, AirflowStack  # noqa: E402
+
+BUCKET = "my-tuning-data"
+TOKEN = "token-of-the-end-to-end-tests"
+# A job takes about eight seconds.
+SPEED = 240
+
+
+@dataclass
+class World:
+    """What a test talks to."""
+
+    airflow: AirflowStack
+    tuning_url: str
+
+    @property
+    def client(self) -> AirflowClient:
+        """Airflow's REST API."""
+        return self.airflow.client
+
+    def jobs(self) -> dict[str, dict[str, Any]]:
+        """Return the emulator's jobs by resource name."""
+        url = f"{self.tuning_url}/v1/projects/demo-project/locations/us-central1/tuningJobs?pageSize=100"
+        status, answer = http_json("GET", url, headers={"Authorization": f"Bearer {TOKEN}"})
+        assert status == 200, answer
+        return {job["name"]: job for job in answer.get("tuningJobs", [])}
+
+    def wait_for_job(self, dag_id: str, run_id: str, task_id: str = "tune") -> dict[str, Any]:
+        """Wait until a task has created its job, and return the job."""
+
+        def found() -> dict[str, Any] | None:
+            url = self.client.xcom(dag_id, run_id, task_id, "tuning_job_url")
+            return next(
+                (job for job in self.jobs().values() if url and job["name"].split("/")[-1] in url), None
+            )
+
+        return wait_until(found, timeout=60, what=f"the job of {dag_id}.{task_id}", interval=0.3)
+
+    def looks_at(self, job_name: str) -> int:
+        """Return how often a job has been asked for."""
+        _, answer = http_json("GET", f"{self.tuning_url}/_emulator/requests?since=0")
+        path = f"/tuningJobs/{job_name.split('/')[-1]}"
+        return sum(one["method"] == "GET" and one["path"].endswith(path) for one in answer["requests"])
+
+    def set_state(self, job_name: str, state: str, error: dict[str, Any] | None = None) -> None:
+        """Put a job into a state."""
+        url = f"{self.tuning_url}/_emulator/jobs/{job_name.split('/')[-1]}/state"
+        status, answer = http_json(
+            "POST", url, {"state": state, "error": error} if error else {"state": state}
+        )
+        assert status == 200, answer
+
+    def wait_for_state(self, job_name: str, *states: str) -> str:
+        """Wait until a job is in one of ``states``."""
+
+        def state() -> str | None:
+            now = self.jobs()[job_name]["state"]
+            return now if now in states else None
+
+        return wait_until(state, timeout=60, what=f"{job_name} to be {' or '.join(states)}", interval=0.3)
+
+
+def training_data() -> bytes:
+    """Return a data set of the shape that the API wants, made from the example's messages."""
+    lines = (REPOSITORY / "example_dags" / "data" / "support_messages.jsonl").read_text("utf-8").splitlines()
+    examples = []
+    for row in map(json.loads, lines):
+        turns = [("user", row["message"]), ("model", row["queue"])]
+        contents = [{"role": role, "parts": [{"text": text}]} for role, text in turns]
+        examples.append(json.dumps({"contents": contents}))
+    return "\n".join(examples).encode()
+
+
+def upload(storage_url: str, name: str, content: bytes) -> None:
+    """Put an object into the bucket."""
+    from google.auth.credentials import AnonymousCredentials
+    from google.cloud import storage
+
+    client = storage.Client("tests", AnonymousCredentials(), client_options={"api_endpoint": storage_url})
+    client.bucket(BUCKET).blob(name).upload_from_string(content, content_type="application/jsonl")
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Start everything once; the tests use runs of their own."""
+    home = tmp_path_factory.mktemp("stack")
+    emulators = services(home, token=TOKEN, speed=SPEED, bucket=BUCKET, concurrent_jobs=20)
+    with emulators as (storage_url, tuning_url):
+        upload(storage_url, "support-router/train.jsonl", training_data())
+        airflow = AirflowStack(
+            home,
+            [REPOSITORY / "example_dags"],
+            env={
+                "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT": connection(tuning_url, TOKEN),
+                "STORAGE_EMULATOR_HOST": storage_url,
+            },
+        )
+        try:
+            airflow.start()
+        except StepError as error:
+            pytest.fail(f"{error}\n{tail(error.log) if error.log else ''}", pytrace=False)
+        with airflow:
+            yield World(airflow, tuning_url)

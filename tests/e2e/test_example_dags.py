@@ -1,0 +1,186 @@
+"""The example DAGs on a real Airflow: scheduler, triggerer, API server, metadata database."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+from demo.services import wait_until
+
+if TYPE_CHECKING:
+    from conftest import World
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+FAST = {"poll_interval": 1}
+CONSOLE = "https://console.cloud.google.com/"
+
+
+def start(world: World, dag: str, /, **conf: Any) -> str:
+    world.airflow.wait_for_dag(dag)
+    return world.client.trigger(dag, conf={**FAST, **conf})
+
+
+def waits_without_a_worker(world: World, dag: str, run_id: str, task_id: str) -> None:
+    """Wait until a task is deferred, and see that the process it ran in is gone."""
+    instance = world.client.wait_for_task(dag, run_id, task_id, "deferred")
+    wait_until(
+        lambda: not psutil.pid_exists(instance["pid"]), timeout=10, what=f"{task_id} to leave its worker"
+    )
+    assert world.client.task_instance(dag, run_id, task_id)["state"] == "deferred"
+
+
+def deferred_tune(world: World, **conf: Any) -> tuple[str, dict[str, Any]]:
+    """Start ``tune_minimal``, and return its run and its job once the triggerer watches the held job."""
+    run_id = start(world, "tune_minimal", **conf)
+    job = world.wait_for_job("tune_minimal", run_id)
+    world.set_state(job["name"], "JOB_STATE_RUNNING")  # it stays there until it is told otherwise
+    world.client.wait_for_task("tune_minimal", run_id, "tune", "deferred")
+    wait_until(lambda: world.looks_at(job["name"]), timeout=30, what="the triggerer to watch the job")
+    return run_id, job
+
+
+def test_retrain_weekly_publishes_the_better_model(world: World) -> None:
+    run_id = start(world, "retrain_weekly")
+
+    waits_without_a_worker(world, "retrain_weekly", run_id, "wait")
+    assert world.client.wait_for_run("retrain_weekly", run_id, timeout=120) == "success"
+
+    states = {name: ti["state"] for name, ti in world.client.task_instances("retrain_weekly", run_id).items()}
+    assert states["publish"] == "success"
+    assert states["keep_current"] == "skipped"
+    assert states["report"] == "success"
+
+    manifest = world.client.xcom("retrain_weekly", run_id, "wait")
+    assert manifest["state"] == "JOB_STATE_SUCCEEDED"
+    assert manifest["example_count"] > 300
+    [event] = world.client.asset_events(source_dag_id="retrain_weekly", source_run_id=run_id)
+    assert event["name"] == "support-router"
+    assert event["extra"]["endpoint"] == manifest["endpoint"]
+    accuracy = event["extra"]["metrics"]["accuracy"]
+    assert accuracy["tuned"] >= 0.5
+    assert accuracy["tuned"] > accuracy["base"]
+    report = world.client.xcom("retrain_weekly", run_id, "report")
+    assert "Decision: the tuned model is published." in report
+    assert manifest["endpoint"] in report
+
+
+def test_retrain_weekly_keeps_what_serves_when_the_new_model_is_not_good_enough(world: World) -> None:
+    run_id = start(world, "retrain_weekly", min_accuracy=1.01)
+
+    assert world.client.wait_for_run("retrain_weekly", run_id, timeout=120) == "success"
+    states = {name: ti["state"] for name, ti in world.client.task_instances("retrain_weekly", run_id).items()}
+    assert states["publish"] == "skipped"
+    assert states["keep_current"] == "success"
+    assert world.client.asset_events(source_dag_id="retrain_weekly", source_run_id=run_id) == []
+
+
+def test_tune_minimal_waits_deferred_with_its_links_and_tells_the_story(world: World) -> None:
+    run_id = start(world, "tune_minimal")
+    waits_without_a_worker(world, "tune_minimal", run_id, "tune")
+    job = world.wait_for_job("tune_minimal", run_id)
+    job_id = job["name"].split("/")[-1]
+
+    link = world.client.links("tune_minimal", run_id, "tune")["Tuning job"]
+    assert link is not None
+    assert link.startswith(CONSOLE)
+    assert job_id in link
+    assert world.client.wait_for_run("tune_minimal", run_id, timeout=90) == "success"
+
+    manifest = world.client.xcom("tune_minimal", run_id, "tune")
+    assert manifest["tuning_job_name"].endswith(job_id)
+    assert manifest["endpoint"]
+    assert manifest["tuned_model"]
+    log = world.client.task_log("tune_minimal", run_id, "tune")
+    assert job_id in log
+    assert CONSOLE in log
+    assert manifest["endpoint"] in log
+    assert "RUNNING" in log.upper()
+
+
+def test_clearing_a_succeeded_task_gives_the_same_model_for_free(world: World) -> None:
+    run_id = start(world, "tune_minimal")
+    assert world.client.wait_for_run("tune_minimal", run_id, timeout=90) == "success"
+    first = world.client.xcom("tune_minimal", run_id, "tune")
+    jobs = set(world.jobs())
+
+    world.client.clear("tune_minimal", run_id, "tune")
+    world.client.wait_for_task("tune_minimal", run_id, "tune", "scheduled", "queued", "running", timeout=30)
+    assert world.client.wait_for_run("tune_minimal", run_id, timeout=90) == "success"
+
+    assert world.client.xcom("tune_minimal", run_id, "tune") == first
+    assert set(world.jobs()) == jobs, "no second job"
+
+
+def test_a_failed_job_fails_the_task_at_once_in_the_words_of_the_api(world: World) -> None:
+    run_id, job = deferred_tune(world)
+    words = "Row 17 of the training dataset has no model turn."
+    world.set_state(job["name"], "JOB_STATE_FAILED", {"code": 3, "message": words})
+
+    assert world.client.wait_for_run("tune_minimal", run_id, timeout=60) == "failed"
+    instance = world.client.task_instance("tune_minimal", run_id, "tune")
+    assert instance["state"] == "failed"
+    assert instance["try_number"] == 1, "a retry would not mend the data set"
+    log = world.client.task_log("tune_minimal", run_id, "tune")
+    assert words in log
+    assert job["name"].split("/")[-1] in log
+    link = world.client.links("tune_minimal", run_id, "tune")["Tuning job"]
+    assert link is not None
+    assert job["name"].split("/")[-1] in link
+
+
+@pytest.mark.parametrize("state", ["failed", "success"])
+def test_marking_a_deferred_task_cancels_its_job(world: World, state: str) -> None:
+    run_id, job = deferred_tune(world)
+
+    world.client.set_task_state("tune_minimal", run_id, "tune", state)
+
+    ended = world.wait_for_state(job["name"], "JOB_STATE_CANCELLING", "JOB_STATE_CANCELLED")
+    assert ended
+
+
+def test_a_triggerer_that_dies_takes_nothing_along(world: World) -> None:
+    run_id, job = deferred_tune(world)
+    jobs = set(world.jobs())
+
+    world.airflow.kill_component("triggerer")
+    world.airflow.start_component("triggerer")
+    world.set_state(job["name"], "JOB_STATE_SUCCEEDED")
+
+    assert world.client.wait_for_run("tune_minimal", run_id, timeout=120) == "success"
+    assert set(world.jobs()) == jobs
+    assert world.client.xcom("tune_minimal", run_id, "tune")["state"] == "JOB_STATE_SUCCEEDED"
+
+
+def test_fire_and_forget_ends_at_once_and_the_other_dag_waits(world: World) -> None:
+    world.airflow.wait_for_dag("fire_and_forget_wait")
+    run_id = start(world, "fire_and_forget")
+    assert world.client.wait_for_run("fire_and_forget", run_id, timeout=60) == "success"
+    created = world.client.xcom("fire_and_forget", run_id, "create")
+    assert created["endpoint"] is None, "the job has only been created"
+
+    def other_run() -> str | None:
+        runs = world.client.runs("fire_and_forget_wait")
+        return runs[0]["dag_run_id"] if runs else None
+
+    waiting = wait_until(other_run, timeout=30, what="a run of fire_and_forget_wait")
+    assert world.client.wait_for_run("fire_and_forget_wait", waiting, timeout=90) == "success"
+    manifest = world.client.xcom("fire_and_forget_wait", waiting, "wait")
+    assert manifest["tuning_job_name"] == created["tuning_job_name"]
+    assert world.client.xcom("fire_and_forget_wait", waiting, "use") == manifest["endpoint"]
+
+
+def test_cancel_running_jobs_lists_first_and_then_cancels_what_was_asked_for(world: World) -> None:
+    run_id, job = deferred_tune(world)
+    dry = start(world, "cancel_running_jobs", dag_id="tune_minimal")
+    assert world.client.wait_for_run("cancel_running_jobs", dry, timeout=60) == "success"
+    assert job["name"].split("/")[-1] in world.client.task_log("cancel_running_jobs", dry, "find_jobs")
+    assert world.jobs()[job["name"]]["state"] == "JOB_STATE_RUNNING"
+
+    wet = start(world, "cancel_running_jobs", dag_id="tune_minimal", dry_run=False)
+    assert world.client.wait_for_run("cancel_running_jobs", wet, timeout=60) == "success"
+
+    assert world.wait_for_state(job["name"], "JOB_STATE_CANCELLED")
+    assert world.client.wait_for_run("tune_minimal", run_id, timeout=60) == "failed"
