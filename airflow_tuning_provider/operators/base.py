@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_tuning_provider.api.identity import TaskIdentity
 from airflow_tuning_provider.api.inputs import number
 from airflow_tuning_provider.api.manifest import Manifest, in_words, manifest
+from airflow_tuning_provider.api.retry import RetryPolicy
 from airflow_tuning_provider.api.states import JobState
 from airflow_tuning_provider.exceptions import TuningError, refusing_invalid_input
 from airflow_tuning_provider.provider_info import CONFIG_SECTION
@@ -56,6 +57,7 @@ class TuningTaskMixin:
             impersonation_chain=self.impersonation_chain,
             api_version=self.api_version,
             request_timeout=self.seconds("request_timeout"),
+            retry_policy=RetryPolicy(creates_wait_for_quota=False),
         )
 
     def seconds(self, field: str) -> float:

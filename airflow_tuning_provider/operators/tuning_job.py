@@ -636,6 +636,7 @@ class RebaseTunedModelOperator(TuningTaskMixin, BaseOperator):
             name = str(found["name"])
             if created:
                 self.log.info("Started %s. It costs money until it ends.", name)
+            if "/operations/" in name:  # else: the job of an operation whose answer was lost, or an earlier one's
                 if not self.wait_for_completion:
                     return manifest({"name": None, "state": None, "operation": name})
                 if self.deferrable:

@@ -1,0 +1,148 @@
+"""CancelTuningJobOperator and RebaseTunedModelOperator against the emulator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from airflow_tuning_provider import exceptions as errors
+from airflow_tuning_provider.emulator.testing import Emulator
+from airflow_tuning_provider.operators import submission
+from airflow_tuning_provider.operators.tuning_job import (
+    CancelTuningJobOperator,
+    CreateTuningJobOperator,
+    RebaseTunedModelOperator,
+)
+from tests.integration.tasks.conftest import BODY, TaskInstance, cancels, is_permanent
+
+MODES = pytest.mark.parametrize("deferrable", [True, False], ids=["deferrable", "blocking"])
+GONE = "projects/test-project/locations/us-central1/tuningJobs/4711"
+
+
+def running_job(epochs: int = 1000) -> str:
+    task = CreateTuningJobOperator(task_id="tune", wait_for_completion=False, epoch_count=epochs, **BODY)
+    return str(TaskInstance(run_id=f"run-{epochs}").run(task)["tuning_job_name"])
+
+
+def cancel(name: str, **kwargs: Any) -> CancelTuningJobOperator:
+    return CancelTuningJobOperator(task_id="cancel", tuning_job_name=name, poll_interval=0.2, **kwargs)
+
+
+@MODES
+def test_cancel_waits_for_the_end(server: Emulator, ti: TaskInstance, deferrable: bool) -> None:
+    name = running_job()
+    result = ti.run(cancel(name, deferrable=deferrable))
+    assert result["state"] == "JOB_STATE_CANCELLED"
+    assert len(cancels(server)) == 1
+    assert len(ti.deferrals) == int(deferrable)
+
+
+def test_bare_id_is_enough_where_the_connection_knows_the_rest(server: Emulator, ti: TaskInstance) -> None:
+    name = running_job()
+    assert ti.run(cancel(name.rsplit("/", 1)[1]))["tuning_job_name"] == name
+
+
+def test_cancel_without_waiting_returns_at_once(server: Emulator, ti: TaskInstance) -> None:
+    assert ti.run(cancel(running_job(), wait_for_completion=False))["state"] == "JOB_STATE_CANCELLING"
+
+
+def test_job_that_has_ended_is_a_success(server: Emulator, ti: TaskInstance) -> None:
+    name = running_job()
+    server.set_state(name, "JOB_STATE_SUCCEEDED")
+    assert ti.run(cancel(name))["state"] == "JOB_STATE_SUCCEEDED"
+    assert cancels(server) == []
+
+
+def test_job_that_ends_meanwhile_is_a_success(server: Emulator, ti: TaskInstance) -> None:
+    name = running_job()
+    refusal = {"error": {"code": 400, "message": "is not cancellable", "status": "FAILED_PRECONDITION"}}
+    server.fault(method="POST", path_regex=":cancel$", times=1, status=400, body=refusal, delay_seconds=None)
+    server.set_state(name, "JOB_STATE_SUCCEEDED")
+    assert ti.run(cancel(name))["state"] == "JOB_STATE_SUCCEEDED"
+
+
+def test_job_that_is_gone_is_a_success(server: Emulator, ti: TaskInstance) -> None:
+    assert ti.run(cancel(GONE)) is None
+
+
+def test_strict_cancel_fails_where_there_is_nothing_to_cancel(server: Emulator, ti: TaskInstance) -> None:
+    name = running_job()
+    server.set_state(name, "JOB_STATE_FAILED", {"code": 13, "message": "x"})
+    with pytest.raises(errors.TuningBadRequestError, match="has failed already"):
+        ti.run(cancel(name, fail_if_ended=True))
+    with pytest.raises(errors.TuningNotFoundError):
+        ti.run(cancel(GONE, fail_if_ended="true"))
+
+
+@pytest.mark.parametrize("name", ["projects/p/tuningJobs/1", "https://evil.example/", "a b", "../x"])
+def test_name_of_another_shape_is_refused(server: Emulator, ti: TaskInstance, name: str) -> None:
+    with pytest.raises(errors.TuningInvalidInputError, match="tuning_job_name"):
+        ti.run(cancel(name))
+    assert server.requests() == []
+
+
+# -- rebase ----------------------------------------------------------------------------------------
+
+
+def tuned_model() -> str:
+    task = CreateTuningJobOperator(task_id="tune", poll_interval=0.2, **BODY)
+    return str(TaskInstance(run_id="first").run(task)["tuned_model"])
+
+
+def rebase(**kwargs: Any) -> RebaseTunedModelOperator:
+    body = {"base_model": "gemini-3.5-flash"}
+    return RebaseTunedModelOperator(
+        **{"task_id": "rebase", "poll_interval": 0.2, "tuning_job": body, **kwargs}
+    )
+
+
+@MODES
+def test_rebase_waits_for_the_new_job(server: Emulator, ti: TaskInstance, deferrable: bool) -> None:
+    result = ti.run(rebase(tuned_model=tuned_model(), deferrable=deferrable))
+    assert result["state"] == "JOB_STATE_SUCCEEDED"
+    assert result["endpoint"]
+    assert len(server.jobs()) == 2
+
+
+def test_rebase_of_a_tuning_job(server: Emulator, ti: TaskInstance) -> None:
+    tuned_model()
+    (job,) = server.jobs()
+    assert ti.run(rebase(tuning_job_name=job["name"]))["state"] == "JOB_STATE_SUCCEEDED"
+
+
+def test_clear_after_a_rebase_does_not_pay_again(server: Emulator, ti: TaskInstance) -> None:
+    model = tuned_model()
+    first = ti.run(rebase(tuned_model=model))
+    assert ti.clear().run(rebase(tuned_model=model))["tuning_job_name"] == first["tuning_job_name"]
+    assert len(server.jobs()) == 2
+
+
+def test_rebase_whose_answer_is_lost_is_not_sent_twice(
+    server: Emulator, ti: TaskInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submission, "LOOKUP_DELAYS", (0.0,))
+    model = tuned_model()
+    server.fault(method="POST", path_regex=":rebaseTunedModel$", times=1, drop="after_processing")
+    assert ti.run(rebase(tuned_model=model))["state"] == "JOB_STATE_SUCCEEDED"
+    assert len(server.jobs()) == 2
+
+
+@pytest.mark.parametrize(
+    ("parameters", "field"),
+    [
+        ({}, "tuned_model"),
+        ({"tuned_model": "projects/p/locations/l/models/1", "tuning_job_name": GONE}, "tuned_model"),
+        ({"tuned_model": "my-model"}, "tuned_model"),
+        ({"tuning_job_name": "projects/p/models/1"}, "tuning_job_name"),
+        ({"tuning_job_name": GONE, "artifact_destination": "/tmp"}, "artifact_destination"),
+        ({"tuning_job_name": GONE, "deploy_to_same_endpoint": "maybe"}, "deploy_to_same_endpoint"),
+    ],
+)
+def test_bad_rebase_is_refused(
+    server: Emulator, ti: TaskInstance, parameters: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(errors.TuningInvalidInputError, match=field) as caught:
+        ti.run(rebase(**parameters))
+    assert is_permanent(caught.value)
+    assert server.requests() == []
