@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 from airflow_tuning_provider.emulator.errors import ApiError, bad_request
@@ -28,6 +29,8 @@ _PROTO_TYPES = {
     "double": "TYPE_DOUBLE",
     "float": "TYPE_FLOAT",
 }
+# Narrower than what int() and float() take.
+_NUMERIC = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _INT_BITS = {"int32": 31, "int64": 63}
 # Members of unlisted messages whose keys or values are the user's own data.
 _USER_KEYED = frozenset({"properties", "defs"})
@@ -40,18 +43,33 @@ class _InvalidError(Exception):
     """A scalar does not fit its type."""
 
 
+def strict_loads(raw: bytes) -> Any:
+    """Decode JSON; raise ValueError also for what only Python takes: NaN, and half of a surrogate pair."""
+    value = json.loads(raw, parse_constant=_refuse_constant)
+    if b"\\ud" in raw.lower():
+        # Such a text could be stored but never sent again.
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"Unexpected token: {name}")
+
+
 def load_json(raw: bytes) -> Any:
     """Decode a request body; an empty one is an empty message."""
     if not raw.strip():
         return {}
     try:
-        return json.loads(raw)
-    except UnicodeDecodeError as e:
-        raise _payload_error("Body is not valid UTF-8.") from e
+        return strict_loads(raw)
     except json.JSONDecodeError as e:
         line = (e.doc.splitlines() or [""])[e.lineno - 1 : e.lineno]
         snippet = line[0][max(0, e.colno - 40) : e.colno + 40] if line else ""
         raise _payload_error(f"{e.msg} (line {e.lineno}, column {e.colno}).\n{snippet}".rstrip()) from e
+    except UnicodeError as e:
+        raise _payload_error("Body is not valid UTF-8.") from e
+    except ValueError as e:
+        raise _payload_error(f"{e}.") from e
     except RecursionError as e:
         raise _payload_error("Message too deep. Max recursion depth reached.") from e
 
@@ -64,7 +82,10 @@ def _payload_error(text: str) -> ApiError:
 def parse(message: str, body: Any, version: str, path: str = "") -> dict[str, Any]:
     """Parse a body as the named message; raise Google's 400 with one violation per fault found."""
     parser = _Parser(version)
-    result = parser.message(message, body, path)
+    try:
+        result = parser.message(message, body, path)
+    except RecursionError as e:
+        raise _payload_error("Message too deep. Max recursion depth reached.") from e
     if parser.violations:
         raise bad_request(parser.violations)
     return result
@@ -196,6 +217,8 @@ def _is_set(value: Any, *, explicit: bool) -> bool:
 def _integer(kind: str, value: Any) -> str | int:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise _InvalidError
+    if isinstance(value, str) and not _NUMERIC.fullmatch(value):
+        raise _InvalidError
     try:
         number = int(value) if isinstance(value, (int, str)) else _whole(value)
     except ValueError:
@@ -218,6 +241,8 @@ def _number(kind: str, value: Any) -> float | int | str:
     if isinstance(value, str) and value in ("NaN", "Infinity", "-Infinity"):
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise _InvalidError
+    if isinstance(value, str) and not _NUMERIC.fullmatch(value):
         raise _InvalidError
     try:
         number = float(value)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -12,6 +11,7 @@ from urllib.parse import parse_qs
 
 from airflow_tuning_provider.emulator.clock import now, rfc3339
 from airflow_tuning_provider.emulator.faults import TOKEN_PATH, Fault, Faults
+from airflow_tuning_provider.emulator.protojson import strict_loads
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -74,8 +74,8 @@ def _shown_body(body: bytes) -> Any:
     if not body or len(body) > _KEPT_BODY:
         return None
     try:
-        return json.loads(body)
-    except ValueError:
+        return strict_loads(body)
+    except (ValueError, RecursionError):
         return body.decode("utf-8", "replace")
 
 

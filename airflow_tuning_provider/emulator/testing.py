@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
@@ -37,7 +38,7 @@ class Emulator:
         self._arguments = [
             word
             for name, value in options.items()
-            if value not in (None, False)
+            if value is not None and value is not False
             for word in (["--" + name.replace("_", "-")] + ([] if value is True else [str(value)]))
         ]
         self._env = {**os.environ, **(env or {})}
@@ -78,6 +79,8 @@ class Emulator:
         command += ["--port-file", str(port_file), *self._arguments]
         with (directory / "log").open("w") as log:
             self._process = subprocess.Popen(command, env=self._env, stdout=log, stderr=log, text=True)
+        # For a test run that ends without stopping it.
+        atexit.register(self.kill)
         deadline = time.monotonic() + _START_SECONDS
         while not port_file.exists():
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -105,19 +108,20 @@ class Emulator:
                 process.wait(_STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
-        self._finish(clean=True)
+        self._finish()
 
     def kill(self) -> None:
         """End the process as a crash would."""
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
-        self._finish(clean=True)
+        self._finish()
 
-    def _finish(self, *, clean: bool) -> None:
+    def _finish(self) -> None:
+        atexit.unregister(self.kill)
         if self._process is not None:
             self._process.wait()
             self._process = None
-        if clean and self._directory is not None:
+        if self._directory is not None:
             self._log = self.log
             self._directory.cleanup()
             self._directory = None

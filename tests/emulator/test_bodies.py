@@ -173,7 +173,9 @@ def test_int64_forms(value: Any, stored: str) -> None:
     }
 
 
-@pytest.mark.parametrize("value", [3.5, "3.5", "x", True, {}, "9223372036854775808", "NaN", 1e300])
+@pytest.mark.parametrize(
+    "value", [3.5, "3.5", "x", "1_0", " 3", "٣", True, {}, "9223372036854775808", "NaN", 1e300]
+)
 def test_bad_int64(value: Any) -> None:
     error = refuse(sft(hyperParameters={"epochCount": value}))
     path = "tuning_job.supervised_tuning_spec.hyper_parameters.epoch_count"
@@ -289,10 +291,21 @@ def test_models_and_adapters(model: str, size: str, message: str) -> None:
     assert refuse(body).message == message
 
 
-@pytest.mark.parametrize("raw", [b"{", b"{'a': 1}", b'{"a": 1,}', b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize(
+    "raw",
+    [b"{", b"{'a': 1}", b'{"a": 1,}', b"\xff", b"[" * 100_000, b'{"a": NaN}', b'"\\ud800"', b"1" * 5000],
+)
 def test_a_body_that_is_no_json(raw: bytes) -> None:
     with pytest.raises(ApiError, match=r"Invalid JSON payload received\."):
         load_json(raw)
+
+
+def test_a_body_that_is_too_deep() -> None:
+    deep: Any = {}
+    for _ in range(5000):
+        deep = {"items": deep}
+    with pytest.raises(ApiError, match="Message too deep"):
+        parse("GenerateContentRequest", {"systemInstruction": deep}, "v1")
 
 
 def test_user_data_in_unlisted_messages_is_left_alone() -> None:

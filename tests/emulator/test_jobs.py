@@ -219,3 +219,11 @@ def test_the_kinds_of_v1beta1_run_too(
     v1 = call("GET", f"/v1/{name}").json
     assert_valid(v1, "TuningJob", "v1")
     assert spec not in v1
+
+
+def test_what_cannot_be_stored_is_refused_and_still_recorded(call: Client, emulator: Emulator) -> None:
+    bodies = [b'{"description": "\\ud800"}', b'{"description": NaN}', b"\xff\xfe", b"[" * 50_000, b"9" * 5000]
+    for raw in bodies:
+        answer = call("POST", JOBS, raw=raw)
+        assert (answer.status, answer.error["status"]) == (400, "INVALID_ARGUMENT")
+    assert [r["status"] for r in emulator.requests()] == [400] * len(bodies)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import sqlite3
@@ -229,3 +230,15 @@ def test_it_needs_nothing_of_airflow_or_of_the_rest_of_the_package() -> None:
         assert not module.startswith(("airflow.", "google.cloud.", "google.auth", "pendulum"))
         ours = module.startswith("airflow_tuning_provider.")
         assert not ours or module.startswith("airflow_tuning_provider.emulator")
+
+
+def test_a_test_run_that_forgets_to_stop_it_leaves_no_process_behind() -> None:
+    code = (
+        "from airflow_tuning_provider.emulator.testing import Emulator;"
+        "e = Emulator(datasets='skip').start(); print(e.pid)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30
+    )
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(done.stdout), 0)
