@@ -32,7 +32,7 @@ def get_provider_info() -> dict[str, Any]:
                 "tags": ["google", "gcp", "ai"],
             }
         ],
-        "operators": [_modules("operators")],
+        "operators": [_modules("operators", "tuning_job", "sweep")],
         "sensors": [_modules("sensors")],
         "hooks": [_modules("hooks")],
         "triggers": [_modules("triggers")],
@@ -79,8 +79,9 @@ def get_provider_info() -> dict[str, Any]:
     }
 
 
-def _modules(kind: str) -> dict[str, Any]:
-    return {"integration-name": _INTEGRATION, "python-modules": [f"{_MODULES}.{kind}.tuning_job"]}
+def _modules(kind: str, *names: str) -> dict[str, Any]:
+    modules = [f"{_MODULES}.{kind}.{name}" for name in names or ("tuning_job",)]
+    return {"integration-name": _INTEGRATION, "python-modules": modules}
 
 
 def _connection_fields() -> dict[str, Any]:

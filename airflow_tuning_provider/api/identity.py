@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from airflow_tuning_provider.api.manifest import parse_time
 from airflow_tuning_provider.api.states import JobState, Outcome, may_be_joined, outcome
 
 KEY_LABEL = "airflow-job-key"
@@ -24,6 +25,7 @@ RUN_LABEL = "airflow-run-id"
 TASK_LABEL = "airflow-task-id"
 MAP_INDEX_LABEL = "airflow-map-index"
 DEPLOYMENT_LABEL = "airflow-deployment"
+KEEP_LABEL = "airflow-keep"
 
 _LABEL_LIMIT = 63
 _DIGEST = 32
@@ -51,8 +53,11 @@ class TaskIdentity:
         parts = [self.deployment, self.dag_id, self.run_id, self.task_id, self.map_index, self.generation]
         return _digest(parts)
 
-    def labels(self, body: Mapping[str, Any]) -> dict[str, str]:
-        """Return the labels for a job with this request body; the readable ones are for people."""
+    def labels(self, body: Mapping[str, Any], *, keep: bool = False) -> dict[str, str]:
+        """Return the labels for a job with this request body; the readable ones are for people.
+
+        :param keep: whether the job is meant to outlive its task, see :mod:`airflow_tuning_provider.api.sweep`.
+        """
         labels = {
             KEY_LABEL: self.key,
             FINGERPRINT_LABEL: fingerprint(body),
@@ -62,6 +67,8 @@ class TaskIdentity:
         }
         if self.map_index >= 0:
             labels[MAP_INDEX_LABEL] = str(self.map_index)
+        if keep:
+            labels[KEEP_LABEL] = "true"
         if self.deployment:
             labels[DEPLOYMENT_LABEL] = label_value(self.deployment)
         return labels
@@ -124,7 +131,9 @@ def decide(jobs: Iterable[Mapping[str, Any]], identity: TaskIdentity, body: Mapp
     job is created anew.
     """
     wanted = fingerprint(body)
-    own = sorted(own_jobs(jobs, identity), key=lambda job: str(job.get("createTime", "")), reverse=True)
+    own = sorted(
+        own_jobs(jobs, identity), key=lambda job: parse_time(job.get("createTime")) or 0.0, reverse=True
+    )
     same = [job for job in own if _labels(job).get(FINGERPRINT_LABEL) == wanted]
     for job in own:
         if job not in same and may_be_joined(str(job.get("state"))):

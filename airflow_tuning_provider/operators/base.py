@@ -105,20 +105,25 @@ class TuningTaskMixin:
         return result
 
 
+def deployment_name() -> str:
+    """Return this Airflow deployment's name, empty if it has none."""
+    from airflow.sdk.configuration import conf
+
+    return conf.get(CONFIG_SECTION, "deployment", fallback="") or ""
+
+
 def task_identity(context: Context, generation: str = "") -> TaskIdentity:
     """Return what identifies the task instance's jobs: never the try number.
 
     :param generation: see :class:`airflow_tuning_provider.api.identity.TaskIdentity`.
     """
-    from airflow.sdk.configuration import conf
-
     ti = context["ti"]
     return TaskIdentity(
         dag_id=ti.dag_id,
         run_id=ti.run_id,
         task_id=ti.task_id,
         map_index=-1 if ti.map_index is None else ti.map_index,
-        deployment=conf.get(CONFIG_SECTION, "deployment", fallback="") or "",
+        deployment=deployment_name(),
         generation=generation,
     )
 

@@ -53,6 +53,7 @@ class Submission:
     :param body: the request body, without our labels; checked.
     :param create: sends the request with our labels in it; returns the job, or the operation that makes it.
     :param recovering: whether an earlier attempt may have created a job.
+    :param keep: whether the job is meant to outlive its task.
     :param max_creates: how often to create at most, after creates that came to nothing.
     """
 
@@ -65,6 +66,7 @@ class Submission:
         *,
         recovering: bool,
         log: logging.Logger,
+        keep: bool = False,
         max_creates: int = 3,
     ) -> None:
         self._hook = hook
@@ -73,6 +75,7 @@ class Submission:
         self._send = create
         self._recovering = recovering
         self._log = log
+        self._keep = keep
         self._max_creates = max_creates
         self.phase = Phase.NOTHING_SENT
         self.name: str | None = None
@@ -142,7 +145,7 @@ class Submission:
         return job
 
     def _create(self) -> Job:
-        labels = self._identity.labels(self._body)
+        labels = self._identity.labels(self._body, keep=self._keep)
         for _ in range(self._max_creates):
             self.phase = Phase.CREATING
             try:

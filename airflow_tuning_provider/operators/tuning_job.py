@@ -50,6 +50,11 @@ if TYPE_CHECKING:
     from airflow_tuning_provider.operators.submission import Submission
 
 
+def _outlives(operator: CreateTuningJobOperator | RebaseTunedModelOperator) -> bool:
+    """Whether the user wants the job to go on when its task is no more."""
+    return not (operator.wait_for_completion and operator.cancel_on_kill)
+
+
 def cancel_killed(operator: CreateTuningJobOperator | RebaseTunedModelOperator) -> None:
     """Cancel what an operator that is killed has submitted."""
     if operator._submission is None or not operator.cancel_on_kill:
@@ -330,7 +335,15 @@ class CreateTuningJobOperator(TuningTaskMixin, BaseOperator):
                 return hook.create_tuning_job(bodies.with_labels(body, labels))
 
         recovering = context["ti"].try_number > 1
-        return Submission(hook, self._identity(context), body, create, recovering=recovering, log=self.log)
+        return Submission(
+            hook,
+            self._identity(context),
+            body,
+            create,
+            recovering=recovering,
+            log=self.log,
+            keep=_outlives(self),
+        )
 
     # -- waiting and ending ------------------------------------------------------------------------
 
@@ -636,7 +649,9 @@ class RebaseTunedModelOperator(TuningTaskMixin, BaseOperator):
             name = str(found["name"])
             if created:
                 self.log.info("Started %s. It costs money until it ends.", name)
-            if "/operations/" in name:  # else: the job of an operation whose answer was lost, or an earlier one's
+            if (
+                "/operations/" in name
+            ):  # else: the job of an operation whose answer was lost, or an earlier one's
                 if not self.wait_for_completion:
                     return manifest({"name": None, "state": None, "operation": name})
                 if self.deferrable:
@@ -691,7 +706,14 @@ class RebaseTunedModelOperator(TuningTaskMixin, BaseOperator):
         # lost answer a second rebase could run beside the first, so none is sent without a person's retry.
         recovering = context["ti"].try_number > 1
         return Submission(
-            hook, task_identity(context), body, create, recovering=recovering, log=self.log, max_creates=1
+            hook,
+            task_identity(context),
+            body,
+            create,
+            recovering=recovering,
+            log=self.log,
+            keep=_outlives(self),
+            max_creates=1,
         )
 
     def _defer(
