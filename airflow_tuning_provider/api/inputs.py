@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 
@@ -18,7 +19,17 @@ class InvalidInputError(ValueError):
         self.field = field
         self.value = value
         self.expected = expected
-        super().__init__(f"{field}={shorten(repr(value))} is not valid: {expected}")
+        super().__init__(f"{field}={_show(value)} is not valid: {expected}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.field, self.value, self.expected)
+
+
+def _show(value: object) -> str:
+    try:
+        return shorten(repr(value))
+    except Exception:  # noqa: BLE001 - an integer of 5,000 digits, an endless structure, a user's broken __repr__
+        return f"<{type(value).__name__}>"
 
 
 def shorten(text: str, limit: int = 200) -> str:
@@ -34,11 +45,25 @@ def number(value: Any, field: str, *, minimum: float = 0.0) -> float:
     """
     try:
         result = float(value) if not isinstance(value, bool) else math.nan
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         result = math.nan
     if not minimum < result < math.inf:
         raise InvalidInputError(field, value, f"give a number of seconds above {minimum:g}")
     return result
+
+
+def as_int(value: object) -> int | None:
+    """Return a whole number of at most 64 bits, ``None`` if ``value`` is none.
+
+    JSON carries an int64 as text, as templates do; a float counts if it has no fraction. ``True`` is no number.
+    """
+    if isinstance(value, str):
+        whole = int(value) if re.fullmatch(r"\s*[+-]?[0-9]{1,20}\s*", value) else None
+    elif isinstance(value, float):
+        whole = int(value) if value.is_integer() else None
+    else:
+        whole = value if isinstance(value, int) and not isinstance(value, bool) else None
+    return whole if whole is not None and -(2**63) <= whole < 2**63 else None
 
 
 def boolean(value: Any, field: str) -> bool:

@@ -20,7 +20,8 @@ _PROJECT = r"(?:[a-z][a-z0-9.-]{0,61}[a-z0-9]:)?[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-
 _LOCATION = r"[a-z][a-z0-9]*(?:-[a-z0-9]+){0,3}"
 _ID = r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}"
 _VERSION = r"[a-z0-9][a-z0-9-]{0,127}"
-_PUBLISHER_MODEL_ID = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9])?(?:@[A-Za-z0-9._-]{1,64})?"
+_MODEL_WORD = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9])?"
+_PUBLISHER_MODEL_ID = rf"{_MODEL_WORD}(?:@{_MODEL_WORD})?"
 
 _MAX_LOCATION = 40
 
@@ -106,10 +107,10 @@ class TuningJobName(ResourceName):
 
 
 class OperationName(ResourceName):
-    """A long-running operation, for instance of ``rebaseTunedModel``."""
+    """A long-running operation, for instance of ``rebaseTunedModel``; the service chooses what it is below."""
 
-    SHAPE = "projects/PROJECT/locations/LOCATION/[tuningJobs/ID/]operations/ID"
-    _PATTERN = rf"(?:tuningJobs/{_ID}/)?operations/{_ID}"
+    SHAPE = "projects/PROJECT/locations/LOCATION/[COLLECTION/ID/]operations/ID"
+    _PATTERN = rf"(?:[a-z][A-Za-z]{{0,62}}/{_ID}/)?operations/{_ID}"
 
 
 class ModelName(ResourceName):
@@ -184,10 +185,11 @@ def model_to_call(
     if "/endpoints/" in text:
         return EndpointName.parse(value, field=field)
     if "/" in text:
-        if re.fullmatch(rf"publishers/[a-z][a-z0-9-]*/models/{_PUBLISHER_MODEL_ID}", text):
+        if re.fullmatch(PublisherModelName._PATTERN, text):
             text = f"{parent(project, location)}/{text}"
-        return PublisherModelName.parse(text, field=field)
-    if re.fullmatch(_PUBLISHER_MODEL_ID, text):
+        if text.startswith("projects/") and "/publishers/" in text:
+            return PublisherModelName.parse(text, field=field)
+    elif re.fullmatch(_PUBLISHER_MODEL_ID, text):
         return PublisherModelName.parse(
             f"{parent(project, location)}/publishers/google/models/{text}", field=field
         )

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from airflow_tuning_provider.api import names
-from airflow_tuning_provider.api.inputs import InvalidInputError
+from airflow_tuning_provider.api.inputs import InvalidInputError, as_int
 
 API_VERSIONS = ("v1", "v1beta1")
 
@@ -40,7 +40,8 @@ class ApiRequest:
     def url(self, base_url: str, api_version: str) -> str:
         """Return the URL below ``base_url`` for ``api_version``."""
         path = quote(self.path, safe="/:@")
-        query = f"?{urlencode(self.query)}" if self.query else ""
+        # JSON may carry half a surrogate pair, as in a page token; a URL cannot.
+        query = f"?{urlencode(self.query, errors='replace')}" if self.query else ""
         return f"{base_url}/{api_version}/{path}{query}"
 
 
@@ -82,11 +83,12 @@ def list_tuning_jobs(
 ) -> ApiRequest:
     """``GET {parent}/tuningJobs``, one page."""
     parent = names.parent(project, location)
-    if page_size is not None and (isinstance(page_size, bool) or not 0 < int(page_size) <= 1000):
+    size = None if page_size is None else as_int(page_size)
+    if page_size is not None and (size is None or not 0 < size <= 1000):
         raise InvalidInputError("page_size", page_size, "give a whole number from 1 to 1000")
     query = {
         "filter": filter,
-        "pageSize": None if page_size is None else str(int(page_size)),
+        "pageSize": None if size is None else str(size),
         "pageToken": page_token,
     }
     return ApiRequest(

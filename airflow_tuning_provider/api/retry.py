@@ -17,6 +17,8 @@ class RetryPolicy:
     :param multiplier: growth of that bound for each further failure.
     :param max_delay: largest bound, in seconds.
     :param max_repeats: how often a call is sent again at most, ``None`` for as often as the budget allows.
+    :param creates_wait_for_quota: send a create again that was refused for lack of quota; the operator waits
+        for quota in its own way, without holding a worker.
     """
 
     budget: float = 60.0
@@ -24,6 +26,7 @@ class RetryPolicy:
     multiplier: float = 2.0
     max_delay: float = 30.0
     max_repeats: int | None = None
+    creates_wait_for_quota: bool = True
 
     def delay(
         self, request: ApiRequest, error: ApiError, *, failures: int, elapsed: float, random: float
@@ -36,12 +39,15 @@ class RetryPolicy:
         """
         if not may_repeat(request, error):
             return None
+        if error.kind is ErrorKind.QUOTA and not request.repeatable and not self.creates_wait_for_quota:
+            return None
         if self.max_repeats is not None and failures > self.max_repeats:
             return None
         delay = self.backoff(failures, random)
         if error.retry_after is not None:
             # The server's wish is a minimum; spread above it so that waiting callers do not return as one.
-            delay = error.retry_after + random * min(self.initial, error.retry_after)
+            # It may be 0, which is no permission for a busy loop.
+            delay = max(delay, error.retry_after + random * min(self.initial, error.retry_after))
         return delay if elapsed + delay <= self.budget else None
 
     def backoff(self, failures: int, random: float) -> float:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
-from airflow_tuning_provider.api.inputs import InvalidInputError
-from airflow_tuning_provider.api.names import DatasetName, ModelName
+from airflow_tuning_provider.api.inputs import InvalidInputError, as_int
+from airflow_tuning_provider.api.names import DatasetName, ModelName, TuningJobName
 
 TuningJob = dict[str, Any]
 """A tuning job as the API's own JSON."""
@@ -38,12 +40,16 @@ _FREE_FORM = frozenset(
 _SOURCES = ("baseModel", "preTunedModel", "customBaseModel")
 _MAX_LABELS = 64
 _LABEL_LIMIT = 64
+# Letters that are lowercase or have no case, and numbers; not str.islower(), which misses those without case.
+_LABEL_CATEGORIES = frozenset({"Ll", "Lo", "Lm", "Nd", "Nl", "No"})
 _DISPLAY_NAME_LIMIT = 128
 _KMS_KEY = (
     r"projects/[^/\s]+/locations/[a-z0-9-]+/keyRings/[A-Za-z0-9_-]{1,63}/cryptoKeys/[A-Za-z0-9_-]{1,63}"
 )
 _SERVICE_ACCOUNT = r"[a-zA-Z0-9][a-zA-Z0-9._-]*@[a-zA-Z0-9-]+(?:\.[a-zA-Z0-9-]+)+"
-_GCS_URI = r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]/[^\x00-\x1f]+"
+_BUCKET = r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]"
+_GCS_URI = rf"{_BUCKET}/[^\x00-\x1f]+"
+_GCS_PREFIX = rf"{_BUCKET}(?:/[^\x00-\x1f]*)?"
 
 
 def normalize(body: object, field: str = "tuning_job") -> TuningJob:
@@ -55,11 +61,15 @@ def normalize(body: object, field: str = "tuning_job") -> TuningJob:
     """
     if not isinstance(body, Mapping) or not body:
         raise InvalidInputError(field, body, "give the TuningJob request body as a non-empty dict")
-    normal = _normalize(body, field)
-    for path, parameters in _hyper_parameters(normal):
+    try:
+        normal: TuningJob = _normalize(body, field)
+    except RecursionError:
+        raise InvalidInputError(field, "…", "it is nested too deeply, or contains itself") from None
+    for name, parameters in _hyper_parameters(normal):
         if "adapterSize" in parameters:
-            parameters["adapterSize"] = adapter_size(parameters["adapterSize"], f"{path}.adapterSize")
-    return normal  # type: ignore[no-any-return]
+            path = f"{field}.{name}.hyperParameters.adapterSize"
+            parameters["adapterSize"] = adapter_size(parameters["adapterSize"], path)
+    return normal
 
 
 def _normalize(value: Any, path: str) -> Any:
@@ -85,14 +95,20 @@ def _normalize(value: Any, path: str) -> Any:
 
 def _plain(value: Any, path: str) -> Any:
     """Copy JSON data as it is; refuse what JSON cannot say."""
-    if value is None or isinstance(value, (str, bool, int)):
+    if value is None or isinstance(value, (str, bool)):
+        return value
+    if isinstance(value, int) and -(2**63) <= value < 2**64:
         return value
     if isinstance(value, float) and math.isfinite(value):
         return value
     if isinstance(value, Mapping):
-        return {str(key): _plain(item, f"{path}.{key}") for key, item in value.items()}
+        if wrong := [key for key in value if not isinstance(key, str)]:
+            raise InvalidInputError(path, wrong[0], "keys must be strings")
+        return {key: _plain(item, f"{path}.{key}") for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item, f"{path}[{index}]") for index, item in enumerate(value)]
+    if isinstance(value, (int, float)):
+        raise InvalidInputError(path, value, "give a finite number of at most 64 bits")
     raise InvalidInputError(path, value, f"{type(value).__name__} is not JSON")
 
 
@@ -174,7 +190,10 @@ def build(
         "tunedModelDisplayName": "tuned_model_display_name",
         "description": "description",
         "labels": "labels",
-        "encryptionSpec.kmsKeyName": "kms_key_name",
+        "encryptionSpec": "encryption_spec",
+        "encryptionSpec.kmsKeyName": "kms_key_name"
+        if encryption_spec is None
+        else "encryption_spec.kmsKeyName",
         "serviceAccount": "service_account",
     }
     try:
@@ -217,7 +236,7 @@ def checked(body: object, field: str = "tuning_job") -> TuningJob:
         raise InvalidInputError(
             f"{field}.{sources[0]}", job[sources[0]], f"give only one of {', '.join(sources)}"
         )
-    if not sources and not any(name in ("distillationSpec",) for name in specs):
+    if not sources and "distillationSpec" not in specs:  # which names its teacher instead
         raise InvalidInputError(f"{field}.baseModel", None, "give base_model or pre_tuned_model")
     if len(specs) > 1:
         raise InvalidInputError(f"{field}.{specs[1]}", "…", f"give only one of {', '.join(specs)}")
@@ -322,14 +341,16 @@ def check_labels(labels: object, field: str) -> dict[str, str]:
     for key, value in labels.items():
         if not key or not _is_label_text(key):
             raise InvalidInputError(f"{field} key", key, f"{rule}, at least one")
-        if not isinstance(value, str) or not _is_label_text(value):
+        if not isinstance(value, str):
+            raise InvalidInputError(f"{field}[{key!r}]", value, "give a string")
+        if not _is_label_text(value):
             raise InvalidInputError(f"{field}[{key!r}]", value, rule)
     return labels
 
 
 def _is_label_text(text: str) -> bool:
     return len(text) <= _LABEL_LIMIT and all(
-        char in "_-" or (char.isalnum() and char == char.lower()) for char in text
+        char in "_-" or unicodedata.category(char) in _LABEL_CATEGORIES for char in text
     )
 
 
@@ -338,38 +359,29 @@ def adapter_size(value: object, field: str = "adapter_size") -> str:
 
     :raises InvalidInputError: for any other size.
     """
-    if isinstance(value, str):
-        if value in ADAPTER_SIZES.values():
-            return value
-        if value.isdecimal():
-            value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and value in ADAPTER_SIZES:
-        return ADAPTER_SIZES[value]
+    if isinstance(value, str) and value in ADAPTER_SIZES.values():
+        return value
+    if (rank := as_int(value)) in ADAPTER_SIZES:
+        return ADAPTER_SIZES[rank]
     ranks = ", ".join(map(str, ADAPTER_SIZES))
     raise InvalidInputError(field, value, f"give one of {ranks}, or a name such as 'ADAPTER_SIZE_FOUR'")
 
 
 def _positive_integer(value: object, field: str) -> int:
-    number: Any = value
-    if isinstance(number, str) and number.strip().isdecimal():
-        number = int(number)
-    if isinstance(number, float) and number.is_integer():
-        number = int(number)
-    if isinstance(number, bool) or not isinstance(number, int) or not 0 < number < 2**63:
+    number = as_int(value)
+    if number is None or number < 1:
         raise InvalidInputError(field, value, "give a whole number, 1 or more")
     return number
 
 
 def _positive_number(value: object, field: str) -> float:
-    number: Any = value
-    if isinstance(number, str):
-        try:
-            number = float(number)
-        except ValueError:
-            number = None
-    if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 < number < math.inf:
+    number = math.nan
+    if isinstance(value, (str, int, float)) and not isinstance(value, bool):
+        with suppress(ValueError, OverflowError):
+            number = float(value)
+    if not 0 < number < math.inf:
         raise InvalidInputError(field, value, "give a number above 0")
-    return number
+    return number  # always a float: 1 and 1.0 are the same input
 
 
 _NUMBERS: dict[str, Callable[[object, str], float]] = {
@@ -393,11 +405,12 @@ def training_dataset(job: Mapping[str, Any]) -> str | None:
 
 
 def _hyper_parameters(job: TuningJob) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each spec's name and hyperparameters, where these are the API's and not a partner's own."""
     for name, spec in job.items():
         if name.endswith("Spec") and name != "partnerModelTuningSpec" and isinstance(spec, dict):
             parameters = spec.get("hyperParameters")
             if isinstance(parameters, dict):
-                yield f"tuning_job.{name}.hyperParameters", parameters
+                yield name, parameters
 
 
 def _mapping(value: object, field: str) -> dict[str, Any]:
@@ -437,8 +450,10 @@ def rebase_body(
     if tuned_model is not None:
         reference["tunedModel"] = str(ModelName.parse(tuned_model, field="tuned_model"))
     if tuning_job is not None:
-        reference["tuningJob"] = tuning_job
-    if artifact_destination is not None and not str(artifact_destination).startswith("gs://"):
+        reference["tuningJob"] = str(TuningJobName.parse(tuning_job, field="tuning_job_name"))
+    if artifact_destination is not None and not (
+        isinstance(artifact_destination, str) and re.fullmatch(_GCS_PREFIX, artifact_destination)
+    ):
         raise InvalidInputError("artifact_destination", artifact_destination, "give gs://BUCKET/PREFIX")
     new_job = normalize(job) if job else None
     if new_job and "labels" in new_job:
@@ -455,17 +470,31 @@ def rebase_body(
 def with_labels(job: TuningJob, extra: Mapping[str, str]) -> TuningJob:
     """Return the body with ``extra`` labels added; the job's own labels win no conflict with them.
 
+    :param job: a normalised request body.
+    :param extra: labels that this provider adds.
     :raises InvalidInputError: if there would be more labels than the API takes.
     """
-    labels = {**job.get("labels", {}), **extra}
+    own = job.get("labels", {})
+    labels = {**own, **extra}
+    if len(labels) > _MAX_LABELS:
+        room = f"give at most {_MAX_LABELS - len(extra)} labels: this provider adds {len(extra)}"
+        raise InvalidInputError("labels", len(own), room)
     check_labels(labels, "labels")
     return {**job, "labels": labels}
 
 
 def as_contents(
-    contents: str | Sequence[Mapping[str, Any]] | Iterable[Mapping[str, Any]],
+    contents: str | Mapping[str, Any] | Iterable[Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
-    """Return ``generateContent`` contents; a plain string becomes one user turn."""
+    """Return ``generateContent`` contents; a plain string becomes one user turn.
+
+    :param contents: a prompt, one Content, or several.
+    :raises InvalidInputError: if it is anything else.
+    """
     if isinstance(contents, str):
         return [{"role": "user", "parts": [{"text": contents}]}]
-    return [dict(content) for content in contents]
+    turns = [contents] if isinstance(contents, Mapping) else contents
+    turns = list(turns) if isinstance(turns, Iterable) else []
+    if not turns or not all(isinstance(turn, Mapping) for turn in turns):
+        raise InvalidInputError("contents", contents, "give a string, or a list of the API's Content objects")
+    return [dict(turn) for turn in turns]

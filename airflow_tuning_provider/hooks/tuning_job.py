@@ -30,7 +30,7 @@ from airflow_tuning_provider.exceptions import (
 from airflow_tuning_provider.hooks import credentials as auth
 from airflow_tuning_provider.hooks.calls import Call, Calls, Json
 from airflow_tuning_provider.hooks.connection import ConnectionSettings, impersonation_chain, settings_from
-from airflow_tuning_provider.hooks.transport import Transport
+from airflow_tuning_provider.hooks.transport import Transport, TransportBase
 from airflow_tuning_provider.provider_info import CONNECTION_TYPE
 
 if TYPE_CHECKING:
@@ -96,14 +96,17 @@ class _HookBase(BaseHook):
             try:
                 return auth.build_credentials(settings)
             except GoogleAuthError as error:
-                raise error_from(auth.error_of(error), f"use connection {self.gcp_conn_id!r}") from None
+                failure = auth.error_of(error)
+        raise error_from(failure, f"use connection {self.gcp_conn_id!r}")
 
     def _transport_arguments(self, settings: ConnectionSettings) -> dict[str, Any]:
-        retries = RetryPolicy(max_repeats=settings.num_retries)
+        policy = self.retry_policy or RetryPolicy()
+        if policy.max_repeats is None:
+            policy = replace(policy, max_repeats=settings.num_retries)
         return {
             "api_version": self.api_version,
             "request_timeout": self.request_timeout,
-            "retry_policy": self.retry_policy or retries,
+            "retry_policy": policy,
             "log": self.log,
         }
 
@@ -115,6 +118,12 @@ class _HookBase(BaseHook):
 def _timed_out(name: str) -> TuningWaitTimeoutError:
     message = f"{name} did not end in time; it goes on and may cost money."
     return TuningWaitTimeoutError(message, tuning_job_name=name)
+
+
+def _can_be_listed(call: Call[Any], transport: TransportBase) -> str:
+    who, endpoint = auth.principal(transport.credentials), transport.settings.api_endpoint
+    text = f"Tuning jobs can be listed in {call.request.path}" + (f" as {who}." if who else ".")
+    return f"{text} API endpoint: {endpoint}" if endpoint else text
 
 
 class TuningJobHook(_HookBase):
@@ -379,16 +388,14 @@ class TuningJobHook(_HookBase):
     def test_connection(self) -> tuple[bool, str]:
         """List one tuning job of the connection's project and location; for the UI's Test button."""
         try:
-            settings = self.settings
             with refusing_invalid_input():
                 call = self._calls.page(None, None, page_size=1)
                 self._transport.perform(call)
+            return True, _can_be_listed(call, self._transport)
         except Exception as error:  # noqa: BLE001 - the button shows whatever went wrong
             return False, str(error)
-        who = auth.principal(self.credentials)
-        return True, f"Tuning jobs can be listed in {call.request.path}" + (f" as {who}." if who else ".") + (
-            f" API endpoint: {settings.api_endpoint}" if settings.api_endpoint else ""
-        )
+        finally:
+            self.close()
 
 
 class TuningJobAsyncHook(_HookBase):
@@ -404,18 +411,26 @@ class TuningJobAsyncHook(_HookBase):
     async def _open(self) -> tuple[Calls, AsyncTransport]:
         """Look up the connection and make the credentials, once, however many callers come at a time."""
         if self._ready is None:
-            if self._opening is None or self._opening.done():
-                self._opening = asyncio.ensure_future(self._do_open())
-            self._ready = await self._opening
+            opening = self._opening
+            if opening is None or opening.done() or opening.get_loop() is not asyncio.get_running_loop():
+                self._opening = opening = asyncio.create_task(self._do_open())
+            # Shielded: a caller that is cancelled must not take the others with it.
+            self._ready = await asyncio.shield(opening)
         return self._ready
 
     async def _do_open(self) -> tuple[Calls, AsyncTransport]:
-        from airflow_tuning_provider.hooks.aio import AsyncTransport
-
         settings = self._settings(await self.aget_connection(self.gcp_conn_id))
-        credentials, project = await asyncio.to_thread(self._credentials, settings)
+        return await asyncio.to_thread(self._connect, settings)
+
+    def _connect(self, settings: ConnectionSettings) -> tuple[Calls, AsyncTransport]:
+        """Blocking: the imports and the certificates alone take a fraction of a second."""
+        from airflow_tuning_provider.hooks.aio import AsyncTransport, tls_context
+
+        credentials, project = self._credentials(settings)
         settings = replace(settings, project=settings.project or project)
-        transport = AsyncTransport(settings, credentials, **self._transport_arguments(settings))
+        transport = AsyncTransport(
+            settings, credentials, tls=tls_context(), **self._transport_arguments(settings)
+        )
         return Calls(settings.project, settings.location), transport
 
     async def close(self) -> None:
@@ -556,12 +571,13 @@ class TuningJobAsyncHook(_HookBase):
 
     async def test_connection(self) -> tuple[bool, str]:
         """See :meth:`TuningJobHook.test_connection`."""
-        hook = TuningJobHook(
-            self.gcp_conn_id,
-            project_id=self.project_id,
-            location=self.location,
-            impersonation_chain=self.impersonation_chain,
-            api_version=self.api_version,
-            request_timeout=self.request_timeout,
-        )
-        return await asyncio.to_thread(hook.test_connection)
+        try:
+            calls, transport = await self._open()
+            with refusing_invalid_input():
+                call = calls.page(None, None, page_size=1)
+                await transport.perform(call)
+            return True, _can_be_listed(call, transport)
+        except Exception as error:  # noqa: BLE001 - the button shows whatever went wrong
+            return False, str(error)
+        finally:
+            await self.close()
