@@ -3,25 +3,66 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import os
+import ssl
 import time
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeGuard, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
+import aiohttp
 from google.auth.aio.credentials import Credentials as AsyncCredentials
+from google.auth.aio.transport.aiohttp import Request, Response
+from google.auth.aio.transport.sessions import AsyncAuthorizedSession
+from google.auth.exceptions import GoogleAuthError
+from yarl import URL
 
 from airflow_tuning_provider.api.errors import ApiError, ErrorKind
-from airflow_tuning_provider.api.responses import MAX_BODY_BYTES, Answer, bad_response, read
+from airflow_tuning_provider.api.responses import MAX_BODY_BYTES, Answer, read
 from airflow_tuning_provider.hooks import credentials as auth
 from airflow_tuning_provider.hooks.calls import Call
-from airflow_tuning_provider.hooks.transport import CHUNK, Attempts, TransportBase
-
-if TYPE_CHECKING:
-    from google.auth.aio.transport.sessions import AsyncAuthorizedSession
+from airflow_tuning_provider.hooks.transport import (
+    CHUNK,
+    Attempts,
+    TransportBase,
+    is_wrong_host,
+    too_large,
+    wrong_host,
+)
 
 T = TypeVar("T")
 
 
+async def in_thread_of_its_own(function: Callable[..., T], *args: Any) -> T:
+    """Run a blocking function that may hang.
+
+    Not in the loop's default executor: that has few threads, and it resolves every host name too, so that
+    a token service which hangs would hold up whatever else runs on the loop.
+    """
+    executor = ThreadPoolExecutor(1, "google-credentials")
+    try:
+        return await asyncio.get_running_loop().run_in_executor(executor, function, *args)
+    finally:
+        executor.shutdown(wait=False)
+
+
+def tls_context() -> ssl.SSLContext:
+    """Return a context that trusts what ``requests`` does, so that both hooks accept the same hosts."""
+    from requests.utils import DEFAULT_CA_BUNDLE_PATH
+
+    bundle = (
+        os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or DEFAULT_CA_BUNDLE_PATH
+    )
+    if os.path.isdir(bundle):  # noqa: PTH112
+        return ssl.create_default_context(capath=bundle)
+    return ssl.create_default_context(cafile=bundle)
+
+
 class _ReadyCredentials(AsyncCredentials):
-    """Shows the session a token that :class:`AsyncTransport` keeps fresh.
+    """Adds the token that :class:`AsyncTransport` keeps fresh, and what belongs to it.
 
     ``refresh`` stays unimplemented, so that the session returns a 401 instead of handling it by itself.
     """
@@ -30,30 +71,74 @@ class _ReadyCredentials(AsyncCredentials):
         super().__init__()  # type: ignore[no-untyped-call]
         self._source = credentials
 
-    async def apply(self, headers: dict[str, str], token: str | None = None) -> None:
-        self._source.apply(headers, token=token)
-
     async def before_request(self, request: Any, method: str, url: str, headers: dict[str, str]) -> None:
-        # The source's apply also adds what belongs to it, such as the quota project.
         self._source.apply(headers)
 
 
+class _Request(Request):
+    """google-auth's adapter to aiohttp, without its DEBUG log: that shows the token."""
+
+    def __init__(self, client: aiohttp.ClientSession) -> None:
+        super().__init__(client)
+        self._client = client
+
+    async def __call__(
+        self,
+        url: str,
+        method: str = "GET",
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: Any = None,
+        **kwargs: Any,
+    ) -> Response:
+        # What is not even connected shortly before the end has surely not been sent.
+        limits = aiohttp.ClientTimeout(total=timeout, connect=timeout * 0.9)
+        response = await self._client.request(
+            method, url, data=body, headers=headers, timeout=limits, **_proxy_for(url), **kwargs
+        )
+        return Response(response)
+
+
+def _proxy_for(url: str) -> dict[str, Any]:
+    """Return aiohttp's arguments for the proxy that the environment names."""
+    # Not aiohttp's trust_env: that also reads ~/.netrc, and refuses a request that has a token then.
+    parts = urlsplit(url)
+    named = getproxies().get(parts.scheme)
+    # Plain http is for this machine only; a proxy would see the token.
+    if not named or parts.scheme == "http" or proxy_bypass(parts.netloc):
+        return {}
+    proxy = URL(named if "://" in named else f"http://{named}")
+    if not proxy.user:
+        return {"proxy": proxy}
+    login = base64.b64encode(f"{proxy.user}:{proxy.password or ''}".encode()).decode()
+    # Not inside the URL, which aiohttp's errors quote.
+    return {"proxy": proxy.with_user(None), "proxy_headers": {"Proxy-Authorization": f"Basic {login}"}}
+
+
 class AsyncTransport(TransportBase):
-    """Sends calls through one pooled session of the running event loop."""
+    """Sends calls through one pooled session of the running event loop.
+
+    :param tls: see :func:`tls_context`; reads files, so it is made elsewhere than on the loop.
+    """
 
     _session: AsyncAuthorizedSession | None = None
+    _loop: asyncio.AbstractEventLoop | None = None
     _refreshing: asyncio.Task[ApiError | None] | None = None
+
+    def __init__(self, *args: Any, tls: ssl.SSLContext, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._tls = tls
 
     @property
     def session(self) -> AsyncAuthorizedSession:
-        """The pooled session; made when first needed, on the running loop."""
-        if self._session is None:
-            import aiohttp
-            from google.auth.aio.transport.aiohttp import Request
-            from google.auth.aio.transport.sessions import AsyncAuthorizedSession
-
-            client = aiohttp.ClientSession(trust_env=True)
-            self._session = AsyncAuthorizedSession(_ReadyCredentials(self.credentials), Request(client))
+        """The pooled session; made when first needed, and anew for another event loop."""
+        loop = asyncio.get_running_loop()
+        if self._session is None or self._loop is not loop:
+            client = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(ssl=self._tls), cookie_jar=aiohttp.DummyCookieJar()
+            )
+            self._session = AsyncAuthorizedSession(_ReadyCredentials(self.credentials), _Request(client))
+            self._loop = loop
         return self._session
 
     async def close(self) -> None:
@@ -74,18 +159,23 @@ class AsyncTransport(TransportBase):
 
     async def attempt(self, call: Call[T]) -> T | ApiError:
         """Send a call once; a token that is refused is replaced once, as it may have been revoked early."""
+        if (
+            not self.credentials.valid
+            and (failure := await self._refresh(self.credentials.token)) is not None
+        ):
+            return failure
+        token = self.credentials.token
         result = await self._send(call)
-        if isinstance(result, ApiError) and result.http_status == 401 and await self._renew() is None:
+        if isinstance(result, ApiError) and result.http_status == 401:
+            # A fixed token is simply tried once more.
+            failure = await self._refresh(token) if auth.can_refresh(self.credentials) else None
+            if failure is not None:
+                return failure
             return await self._send(call)
         return result
 
     async def _send(self, call: Call[T]) -> T | ApiError:
-        import aiohttp
-        from google.auth.exceptions import GoogleAuthError
-
         url, headers, body = self.prepare(call.request)
-        if not self.credentials.valid and (failure := await self._refresh()) is not None:
-            return failure
         try:
             response = await self.session.request(
                 call.request.method,
@@ -94,12 +184,12 @@ class AsyncTransport(TransportBase):
                 headers=headers,
                 # The session's own retries would repeat a create; when to repeat is decided in perform.
                 total_attempts=1,
-                max_allowed_time=self.request_timeout,
+                max_allowed_time=None,  # type: ignore[arg-type]
                 timeout=self.request_timeout,
                 allow_redirects=False,
             )
             try:
-                content = await asyncio.wait_for(_content(response), self.request_timeout)
+                content = await _content(response)
             finally:
                 await response.close()
         except (GoogleAuthError, aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
@@ -109,27 +199,28 @@ class AsyncTransport(TransportBase):
         payload = read(Answer(response.status_code, response.headers, content), now=time.time())
         return payload if isinstance(payload, ApiError) else call.read(payload)
 
-    async def _renew(self) -> ApiError | None:
-        """Replace a refused token, where there is a way to; a fixed token is simply tried once more."""
-        return await self._refresh() if auth.can_refresh(self.credentials) else None
-
-    async def _refresh(self) -> ApiError | None:
-        """Get a new token in a thread; callers that come meanwhile share it.
+    async def _refresh(self, stale: str | None) -> ApiError | None:
+        """Replace a token, unless another caller has done so; callers that come meanwhile share the refresh.
 
         Shielded: a caller that is cancelled stops waiting, the others still get the token.
         """
-        if self._refreshing is None or self._refreshing.done():
+        if self.credentials.token != stale:
+            return None
+        if not is_under_way(self._refreshing):
             self._refreshing = asyncio.create_task(self._refresh_in_thread())
         return await asyncio.shield(self._refreshing)
 
     async def _refresh_in_thread(self) -> ApiError | None:
-        from google.auth.exceptions import GoogleAuthError
-
         try:
-            await asyncio.to_thread(auth.refresh, self.credentials, self.request_timeout)
+            await in_thread_of_its_own(auth.refresh, self.credentials, self.request_timeout)
         except GoogleAuthError as error:
             return auth.error_of(error)
         return None
+
+
+def is_under_way(task: asyncio.Task[Any] | None) -> TypeGuard[asyncio.Task[Any]]:
+    """Whether a task can be waited for here: it has not ended, and is one of the running event loop."""
+    return task is not None and not task.done() and task.get_loop() is asyncio.get_running_loop()
 
 
 async def _content(response: Any) -> bytes | ApiError:
@@ -139,26 +230,23 @@ async def _content(response: Any) -> bytes | ApiError:
         chunks.append(chunk)
         size += len(chunk)
         if size > MAX_BODY_BYTES:
-            return bad_response(f"the answer is larger than {MAX_BODY_BYTES} bytes", response.status_code)
+            return too_large(response.status_code)
     return b"".join(chunks)
 
 
 def _transport_error(error: BaseException) -> ApiError:
-    """Say what a failed connection means; google-auth wraps what aiohttp raised."""
-    import aiohttp
-    from google.auth import exceptions
-
-    cause = error.__cause__ or error
-    if isinstance(cause, (aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch)):
-        return ApiError(
-            ErrorKind.BAD_REQUEST,
-            f"no secure connection to the configured host: {cause}. Check the API endpoint and its certificate.",
-            sent=False,
-        )
-    if isinstance(cause, (asyncio.TimeoutError, exceptions.TimeoutError)):
-        sent = not isinstance(cause, aiohttp.ConnectionTimeoutError)
+    """Say what a failed connection means."""
+    # google-auth wraps what aiohttp raised while a body was read.
+    cause = error.__cause__ or error if isinstance(error, GoogleAuthError) else error
+    if isinstance(cause, aiohttp.ClientConnectorCertificateError):
+        return wrong_host(cause.certificate_error)
+    if isinstance(cause, aiohttp.ClientConnectorError) and is_wrong_host(cause.os_error):
+        return wrong_host(cause.os_error)
+    sent = not isinstance(
+        cause, (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError, aiohttp.ConnectionTimeoutError)
+    )
+    if isinstance(cause, asyncio.TimeoutError):
         return ApiError(ErrorKind.UNAVAILABLE, "no whole answer within request_timeout", sent=sent)
-    sent = not isinstance(cause, aiohttp.ClientConnectorError)
     return ApiError(
         ErrorKind.UNAVAILABLE, f"the connection failed: {type(cause).__name__}: {cause}", sent=sent
     )

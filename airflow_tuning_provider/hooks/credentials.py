@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_tuning_provider.api.errors import ApiError, ErrorKind
-from airflow_tuning_provider.api.inputs import InvalidInputError
+from airflow_tuning_provider.api.inputs import InvalidInputError, shorten
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -52,30 +53,24 @@ def _source_credentials(settings: ConnectionSettings) -> tuple[Credentials, str 
         from google.oauth2.credentials import Credentials as TokenCredentials
 
         return TokenCredentials(token=settings.access_token), None
-    loaded: tuple[Credentials, str | None] | None = None
-    try:
-        if settings.keyfile_dict is not None:
-            loaded = google.auth.load_credentials_from_dict(dict(settings.keyfile_dict), scopes=scopes)
-        elif settings.key_path:
-            loaded = google.auth.load_credentials_from_file(settings.key_path, scopes=scopes)
-        elif isinstance(settings.credential_config_file, str):
-            loaded = google.auth.load_credentials_from_file(settings.credential_config_file, scopes=scopes)
-        elif settings.credential_config_file is not None:
-            loaded = google.auth.load_credentials_from_dict(
-                dict(settings.credential_config_file), scopes=scopes
-            )
-    except (ValueError, KeyError, TypeError, OSError, google.auth.exceptions.GoogleAuthError) as error:
-        source = next(
-            name for name in ("keyfile_dict", "key_path", "credential_config_file") if getattr(settings, name)
-        )
-        shown = settings.key_path if source == "key_path" else "…"
-        # Parsers quote what they choke on: only the kind of error is safe to show.
-        raise InvalidInputError(
-            source, shown, f"no credentials can be made from it ({type(error).__name__})"
-        ) from None
-    if loaded is None:
+    loaded: tuple[Credentials, str | None]
+    names = ("keyfile_dict", "key_path", "credential_config_file")
+    source = next((name for name in names if getattr(settings, name) is not None), None)
+    if source is None:
         loaded = google.auth.default(scopes=scopes)
-    return loaded
+        return loaded
+    given = getattr(settings, source)
+    try:
+        if isinstance(given, Mapping):
+            loaded = google.auth.load_credentials_from_dict(dict(given), scopes=scopes)
+        else:
+            loaded = google.auth.load_credentials_from_file(given, scopes=scopes)
+        return loaded
+    except (ValueError, KeyError, TypeError, OSError, google.auth.exceptions.GoogleAuthError) as error:
+        kind = type(error).__name__
+    # Raised here, without the parser's error as its context: parsers quote what they choke on.
+    shown = given if source == "key_path" else "…"
+    raise InvalidInputError(source, shown, f"no credentials can be made from it ({kind})")
 
 
 def can_refresh(credentials: Credentials) -> bool:
@@ -94,9 +89,24 @@ def refresh(credentials: Credentials, timeout: float) -> None:
     :param timeout: seconds for each request to the token service.
     :raises google.auth.exceptions.GoogleAuthError: if no token could be had.
     """
+    from google.auth.exceptions import GoogleAuthError, RefreshError
     from google.auth.transport.requests import Request
 
-    credentials.refresh(functools.partial(Request(), timeout=timeout))
+    from airflow_tuning_provider.hooks.adapter import new_session
+
+    with new_session() as session:
+        # A redirect would take the key's assertion, or the refresh token, to a host that nobody chose.
+        request = functools.partial(Request(session), timeout=timeout, allow_redirects=False)
+        try:
+            credentials.refresh(request)
+        except GoogleAuthError:
+            raise
+        except (ValueError, TypeError, KeyError, AttributeError):
+            # google-auth takes any answer with HTTP 200 for a token.
+            failure = "the token service's answer is no token"
+        else:
+            return
+    raise RefreshError(failure, retryable=True)
 
 
 def error_of(error: Exception) -> ApiError:
@@ -114,8 +124,9 @@ def error_of(error: Exception) -> ApiError:
             "access token, or set up application default credentials on the machine"
         )
     else:
-        # The first argument is the reason in words; further ones can hold the token service's whole answer.
-        reason = str(error.args[0]) if error.args else type(error).__name__
+        # The first argument is the reason in words, or a proxy's whole page; further ones can hold the
+        # token service's whole answer.
+        reason = shorten(" ".join(str(error.args[0]).split())) if error.args else type(error).__name__
         message = f"no access token could be had: {reason}"
     return ApiError(ErrorKind.UNAVAILABLE if transient else ErrorKind.UNAUTHENTICATED, message, sent=False)
 

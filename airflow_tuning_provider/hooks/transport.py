@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import random
+import ssl
 import threading
 import time
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_tuning_provider import __version__
 from airflow_tuning_provider.api.errors import ApiError, ErrorKind
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from airflow_tuning_provider.hooks.connection import ConnectionSettings
 
 T = TypeVar("T")
-
-# google-auth credentials are not safe to refresh from two threads at a time.
-_REFRESH_LOCK = threading.Lock()
 
 USER_AGENT = f"airflow-tuning-provider/{__version__}"
 CHUNK = 64 * 1024
@@ -71,6 +69,14 @@ class TransportBase:
             headers["Content-Type"] = "application/json; charset=utf-8"
         return url, headers, body
 
+    def authorized(self, request: ApiRequest) -> tuple[str, dict[str, str], bytes | None]:
+        """Return what :meth:`prepare` does, with the token at hand and the quota project."""
+        url, headers, body = self.prepare(request)
+        # Not google-auth's before_request, by which its sessions authorize: it may refresh the token once
+        # more, and it asks Google's IAM about access boundaries in a thread of its own.
+        self.credentials.apply(headers)
+        return url, headers, body
+
     def error(self, error: ApiError, request: ApiRequest) -> TuningError:
         """Return the exception for a call that is given up."""
         who = auth.principal(self.credentials)
@@ -111,14 +117,21 @@ class Transport(TransportBase):
 
     _session: AuthorizedSession | None = None
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # google-auth credentials are not safe to refresh from two threads at a time.
+        self._refresh_lock = threading.Lock()
+
     @property
     def session(self) -> AuthorizedSession:
         """The pooled session; made when first needed."""
         if self._session is None:
             from google.auth.transport.requests import AuthorizedSession
 
-            # No status makes the session refresh and send again by itself: that is decided in perform.
-            self._session = AuthorizedSession(self.credentials, refresh_status_codes=())
+            from airflow_tuning_provider.hooks.adapter import bounded
+
+            self._session = AuthorizedSession(self.credentials)
+            bounded(self._session)
         return self._session
 
     def close(self) -> None:
@@ -139,9 +152,16 @@ class Transport(TransportBase):
 
     def attempt(self, call: Call[T]) -> T | ApiError:
         """Send a call once; a token that is refused is replaced once, as it may have been revoked early."""
-        result = self._send(call)
-        if isinstance(result, ApiError) and result.http_status == 401 and self._renew() is None:
-            return self._send(call)
+        if not self.credentials.valid and (failure := self._refresh(self.credentials.token)) is not None:
+            return failure
+        token = self.credentials.token
+        result = self._send(self.session, call, self.request_timeout)
+        if isinstance(result, ApiError) and result.http_status == 401:
+            # A fixed token is simply tried once more.
+            failure = self._refresh(token) if auth.can_refresh(self.credentials) else None
+            if failure is not None:
+                return failure
+            return self._send(self.session, call, self.request_timeout)
         return result
 
     def send_alone(self, call: Call[T], timeout: float) -> T:
@@ -150,66 +170,48 @@ class Transport(TransportBase):
         :param timeout: seconds that it may take.
         :raises TuningError: if it did not succeed.
         """
-        import requests
+        from airflow_tuning_provider.hooks.adapter import new_session
 
-        prepared = self.prepare(call.request)
-        self.credentials.apply(prepared[1])
-        with requests.Session() as session:
-            result = self._exchange(session, call, prepared, timeout)
+        with new_session() as session:
+            result = self._send(session, call, timeout)
         if isinstance(result, ApiError):
             raise self.error(result, call.request)
         return result
 
-    def _send(self, call: Call[T]) -> T | ApiError:
-
-        prepared = self.prepare(call.request)
-        if not self.credentials.valid and (failure := self._refresh()) is not None:
-            return failure
-        return self._exchange(self.session, call, prepared, self.request_timeout)
-
-    def _exchange(
-        self,
-        session: Session,
-        call: Call[T],
-        prepared: tuple[str, dict[str, str], bytes | None],
-        timeout: float,
-    ) -> T | ApiError:
+    def _send(self, session: Session, call: Call[T], timeout: float) -> T | ApiError:
         import requests
         from urllib3.exceptions import HTTPError  # what reading a body raises
+        from urllib3.util import Timeout
 
-        url, headers, body = prepared
-        deadline = time.monotonic() + timeout
+        url, headers, body = self.authorized(call.request)
         try:
-            with session.request(
+            # The base class's request: the session's own would authorize a second time.
+            with requests.Session.request(
+                session,
                 call.request.method,
                 url,
                 data=body,
                 headers=headers,
-                timeout=timeout,
+                timeout=Timeout(total=timeout),  # type: ignore[arg-type]
                 allow_redirects=False,
+                # Plain http is for this machine only; a proxy would see the token.
+                proxies={"http": ""},
                 stream=True,
             ) as response:
-                content = _content(response, deadline)
-        except (requests.RequestException, HTTPError) as error:
+                content = _content(response)
+        except (requests.RequestException, HTTPError, OSError) as error:
             return _transport_error(error)
-        except OSError as error:
-            return ApiError(ErrorKind.UNAVAILABLE, f"the connection failed: {type(error).__name__}: {error}")
         if isinstance(content, ApiError):
             return content
         payload = read(Answer(response.status_code, response.headers, content), now=time.time())
         return payload if isinstance(payload, ApiError) else call.read(payload)
 
-    def _renew(self) -> ApiError | None:
-        """Replace a refused token, where there is a way to; a fixed token is simply tried once more."""
-        return self._refresh() if auth.can_refresh(self.credentials) else None
-
-    def _refresh(self) -> ApiError | None:
+    def _refresh(self, stale: str | None) -> ApiError | None:
+        """Replace a token, unless another thread has done so while this one waited for its turn."""
         from google.auth.exceptions import GoogleAuthError
 
-        stale = self.credentials.token
-        with _REFRESH_LOCK:
-            # Another thread may have got a new token while this one waited for its turn.
-            if self.credentials.valid and self.credentials.token != stale:
+        with self._refresh_lock:
+            if self.credentials.token != stale:
                 return None
             try:
                 auth.refresh(self.credentials, self.request_timeout)
@@ -218,41 +220,49 @@ class Transport(TransportBase):
         return None
 
 
-def _content(response: Response, deadline: float) -> bytes | ApiError:
-    """Read a body, within the deadline and the size that an answer of this API can have."""
+def is_wrong_host(error: BaseException | None) -> bool:
+    """Whether a TLS handshake failed for a reason that lasts: the certificate, or a port that speaks no TLS."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return True
+    return isinstance(error, ssl.SSLError) and error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST")
+
+
+def wrong_host(error: object) -> ApiError:
+    """Return the error for a host that is not the one it should be."""
+    return ApiError(
+        ErrorKind.BAD_REQUEST,
+        f"no secure connection to the configured host: {error}. Check the API endpoint and its certificate.",
+        sent=False,
+    )
+
+
+def too_large(http_status: int) -> ApiError:
+    """Return the error for an answer beyond the size that one of this API can have."""
+    return bad_response(f"the answer is larger than {MAX_BODY_BYTES} bytes", http_status)
+
+
+def _content(response: Response) -> bytes | ApiError:
+    """Read a body, within the size that an answer of this API can have."""
     chunks: list[bytes] = []
     size = 0
-    # read1 returns what has arrived, so that a server that drips cannot hold the reader past the deadline.
-    read1 = getattr(response.raw, "read1", None)
-    stream = iter(lambda: read1(CHUNK, decode_content=True), b"") if read1 else response.iter_content(CHUNK)
-    for chunk in stream:
+    for chunk in response.iter_content(CHUNK):
         chunks.append(chunk)
         size += len(chunk)
         if size > MAX_BODY_BYTES:
-            return bad_response(f"the answer is larger than {MAX_BODY_BYTES} bytes", response.status_code)
-        if time.monotonic() > deadline:
-            return ApiError(ErrorKind.UNAVAILABLE, "the answer did not arrive whole within request_timeout")
-    expected = response.headers.get("Content-Length", "")
-    if expected.isdecimal() and not response.headers.get("Content-Encoding") and size < int(expected):
-        return bad_response(f"the answer was cut off after {size} of {expected} bytes", response.status_code)
+            return too_large(response.status_code)
     return b"".join(chunks)
 
 
 def _transport_error(error: Exception) -> ApiError:
     """Say what a failed connection means."""
-    import requests
-    from urllib3.exceptions import NewConnectionError
+    from urllib3 import exceptions
 
-    if isinstance(error, requests.exceptions.SSLError):
-        return ApiError(
-            ErrorKind.BAD_REQUEST,
-            f"no secure connection to the configured host: {error}. Check the API endpoint and its certificate.",
-            sent=False,
-        )
-    reason = getattr(error.args[0], "reason", None) if error.args else None
-    sent = not isinstance(error, requests.exceptions.ConnectTimeout) and not isinstance(
-        reason, NewConnectionError
-    )
-    if isinstance(error, requests.exceptions.Timeout):
-        return ApiError(ErrorKind.UNAVAILABLE, f"no answer within request_timeout: {error}", sent=sent)
-    return ApiError(ErrorKind.UNAVAILABLE, f"the connection failed: {error}", sent=sent)
+    cause: Any = error.args[0] if error.args else error
+    cause = getattr(cause, "reason", cause)
+    if isinstance(cause, exceptions.SSLError) and is_wrong_host(cause.args[0]):
+        return wrong_host(cause.args[0])
+    sent = not isinstance(cause, (exceptions.ConnectTimeoutError, exceptions.ProxyError))
+    no_connection = isinstance(cause, exceptions.NewConnectionError)
+    if isinstance(cause, exceptions.TimeoutError) and not no_connection:
+        return ApiError(ErrorKind.UNAVAILABLE, "no whole answer within request_timeout", sent=sent)
+    return ApiError(ErrorKind.UNAVAILABLE, f"the connection failed: {cause}", sent=sent)

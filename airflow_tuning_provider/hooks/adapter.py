@@ -1,0 +1,120 @@
+"""An adapter for ``requests`` whose timeout bounds a whole answer, headers and body.
+
+A socket's own timeout starts anew with every byte: a server that sends one now and then would hold a
+caller for as long as it likes.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import ssl
+import time
+from typing import Any, NoReturn
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3 import connection, connectionpool
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+
+from airflow_tuning_provider.hooks.transport import is_wrong_host
+
+
+def new_session() -> requests.Session:
+    """Return a session with the adapter, which takes proxies from the environment, but no passwords."""
+    return bounded(requests.Session())
+
+
+def bounded(session: requests.Session) -> requests.Session:
+    """Give a session the adapter, and keep it from replacing a token by what ``~/.netrc`` says."""
+    session.mount("https://", WholeAnswerAdapter())
+    session.mount("http://", WholeAnswerAdapter())
+    session.auth = _unchanged
+    return session
+
+
+def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
+
+
+class _Reader(io.RawIOBase):
+    """Reads a socket until a deadline."""
+
+    def __init__(self, raw: Any, sock: Any) -> None:
+        self._raw = raw
+        self._sock = sock
+        timeout = sock.gettimeout()
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        if self._deadline is not None:
+            left = self._deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("timed out")
+            self._sock.settimeout(left)
+        received: int | None = self._raw.readinto(buffer)
+        return received
+
+    def close(self) -> None:
+        if not self.closed:
+            self._raw.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        # urllib3 has just set the socket's timeout to what is left for reading.
+        self.fp = io.BufferedReader(_Reader(self.fp.detach(), sock))
+
+
+class _HTTPConnection(connection.HTTPConnection):
+    response_class = _Response
+
+
+class _HTTPSConnection(connection.HTTPSConnection):
+    response_class = _Response
+
+    def connect(self) -> None:
+        # urllib3 reports a broken handshake as it reports a broken answer; only here is it known that
+        # nothing has been sent.
+        try:
+            super().connect()
+        except TimeoutError as error:
+            raise ConnectTimeoutError(self, f"the TLS handshake timed out: {error}") from error
+        except (ssl.SSLError, ConnectionError) as error:
+            self._broken(error)
+
+    def _broken(self, error: OSError) -> NoReturn:
+        if is_wrong_host(error):
+            raise error
+        raise NewConnectionError(self, f"the TLS handshake failed: {error}") from error
+
+
+class _HTTPPool(connectionpool.HTTPConnectionPool):
+    ConnectionCls = _HTTPConnection
+
+
+class _HTTPSPool(connectionpool.HTTPSConnectionPool):
+    ConnectionCls = _HTTPSConnection
+
+
+_POOLS = {"http": _HTTPPool, "https": _HTTPSPool}
+
+
+class WholeAnswerAdapter(HTTPAdapter):
+    """Hands out connections whose answers must arrive whole within the timeout."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """See :class:`requests.adapters.HTTPAdapter`."""
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        """See :class:`requests.adapters.HTTPAdapter`."""
+        manager = super().proxy_manager_for(*args, **kwargs)
+        manager.pool_classes_by_scheme = _POOLS
+        return manager
