@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from demo.services import REPOSITORY, StepError, http_json, services, tail
-from demo.stack import AirflowStack
+from demo.stack import AirflowStack, ApiError
 
 DAG_ID = "retrain_weekly"
 BUCKET = "my-tuning-data"
@@ -47,9 +47,11 @@ class Story:
 
     def __init__(self) -> None:
         self.began = time.monotonic()
+        self.last = ""
 
-    def say(self, text: str = "") -> None:
+    def say(self, text: str) -> None:
         """Print one line, with the seconds since the beginning."""
+        self.last = text.strip()
         self.plain(f"{time.monotonic() - self.began:6.1f} s  {text}")
 
     def plain(self, text: str = "") -> None:
@@ -197,10 +199,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="airflow-tuning-demo-") as directory:
         try:
             run(story, Path(directory), stay)
-        except StepError as error:
-            story.plain(f"\nThe demo failed: {error}")
-            if error.log:
-                story.plain(f"\nThe log of the {error.log.stem} ends so:\n{tail(error.log)}")
+        except (StepError, ApiError, OSError) as error:
+            story.plain(f"\nThe demo failed in the step '{story.last}':\n{error}")
+            log = getattr(error, "log", None)
+            if log:
+                story.plain(f"\nThe log of the {log.stem} ends so:\n{tail(log)}")
             return 1
         except KeyboardInterrupt:
             story.plain("\nstopped")
