@@ -47,6 +47,10 @@ class World:
         """Wait until a task has created its job, and return the job."""
 
         def found() -> dict[str, Any] | None:
+            state = (self.client.task_instances(dag_id, run_id).get(task_id) or {}).get("state")
+            if state in ("failed", "up_for_retry"):
+                log = self.client.task_log(dag_id, run_id, task_id)
+                pytest.fail(f"{dag_id}.{task_id} is {state}:\n{log[-3000:]}", pytrace=False)
             url = self.client.xcom(dag_id, run_id, task_id, "tuning_job_url")
             return next(
                 (job for job in self.jobs().values() if url and job["name"].split("/")[-1] in url), None
