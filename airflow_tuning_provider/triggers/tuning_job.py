@@ -6,7 +6,10 @@ are names, ids and wall-clock times only, and arguments of another version are t
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
 
 BACKSTOP = timedelta(minutes=5)
 """How much later than the deadline the deferral's own timeout is: only for a trigger that is late or lost."""
+
+_KILL_SECONDS = 28.0
+"""A little less than Airflow grants: ``[triggerer] on_kill_timeout`` is 30 s by default."""
 
 # The states in which a task no longer wants its job. Others are left alone: "deferred" means that another
 # triggerer took over, "queued", "running" or none that the task was cleared and its next attempt joins the job.
@@ -73,6 +79,28 @@ class _PollingTrigger(BaseTrigger):
             **overrides,
         }
         return TuningJobAsyncHook(self.gcp_conn_id, **arguments)
+
+    async def on_kill(self) -> None:
+        """Cancel the remote work if the task was killed by a user, and only then.
+
+        Airflow 3.3 repeats its cancellation of the trigger about every second until the trigger has ended,
+        which would interrupt this very method: the work is done in a task of its own.
+        """
+        if not self.cancel_on_kill:
+            return
+        work = asyncio.ensure_future(self._kill())
+        give_up = time.monotonic() + _KILL_SECONDS
+        while not work.done() and time.monotonic() < give_up:
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait({work}, timeout=1.0)
+        if work.done():
+            work.result()
+        else:
+            work.cancel()
+            self.log.error("The kill took longer than %s s: the job may go on and cost money.", _KILL_SECONDS)
+
+    async def _kill(self) -> None:
+        raise NotImplementedError
 
     async def _was_killed(self) -> bool:
         """Ask Airflow whether the task was killed: 3.3 also calls ``on_kill`` on reassignment and on clear."""
@@ -161,10 +189,7 @@ class TuningJobTrigger(_PollingTrigger):
     def _event(self, status: str, **more: Any) -> TriggerEvent:
         return TriggerEvent({"status": status, "tuning_job_name": self.tuning_job_name, **more})
 
-    async def on_kill(self) -> None:
-        """Cancel the job if its task was killed by a user, and only then."""
-        if not self.cancel_on_kill:
-            return
+    async def _kill(self) -> None:
         if not await self._was_killed():
             self.log.info("The task was not killed; %s goes on.", self.tuning_job_name)
             return
@@ -213,9 +238,9 @@ class OperationTrigger(_PollingTrigger):
                 event.update(status="error", **error_fields(error))
         yield TriggerEvent(event)
 
-    async def on_kill(self) -> None:
-        """Cancel the operation if its task was killed by a user, and only then."""
-        if not self.cancel_on_kill or not await self._was_killed():
+    async def _kill(self) -> None:
+        if not await self._was_killed():
+            self.log.info("The task was not killed; %s goes on.", self.operation_name)
             return
         async with self._hook() as hook:
             try:
