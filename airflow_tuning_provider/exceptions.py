@@ -57,6 +57,7 @@ __all__ = [
     "error_from_event",
     "job_error",
     "refusing_invalid_input",
+    "timed_out",
 ]
 
 
@@ -83,14 +84,16 @@ class TuningBadRequestError(TuningError, AirflowFailException):
 class TuningInvalidInputError(TuningBadRequestError, ValueError):
     """A parameter was refused before anything was sent: change the input.
 
-    :ivar field: the parameter or body path at fault.
-    :ivar value: its value.
+    :param message: what is not valid, and what is allowed.
+    :param field: the parameter or body path at fault.
+    :param value: its value.
     """
 
-    def __init__(self, error: InvalidInputError) -> None:
-        super().__init__(f"{error} Nothing was sent.")
-        self.field = error.field
-        self.value = error.value
+    # The message alone must do: Airflow and pickle rebuild an exception from its arguments.
+    def __init__(self, message: str, *, field: str | None = None, value: Any = None) -> None:
+        super().__init__(message)
+        self.field = field
+        self.value = value
 
 
 class TuningAuthenticationError(TuningError, AirflowFailException):
@@ -201,6 +204,8 @@ def job_error(job: Mapping[str, Any], *, retry: str = "", final: bool = False) -
         return None
     name = job.get("name")
     if ended is Outcome.CANCELLED:
+        if not final:
+            retry = "The task is not retried: somebody cancelled the job. Clear the task to create a new one."
         return TuningJobCancelledError(failure.describe(job, retry=retry), tuning_job_name=name)
     permanent = failure.is_permanent(job.get("error"))
     if permanent and not final:
@@ -211,10 +216,18 @@ def job_error(job: Mapping[str, Any], *, retry: str = "", final: bool = False) -
     return error_class(failure.describe(job, retry=retry), tuning_job_name=name)
 
 
+def timed_out(name: str) -> TuningWaitTimeoutError:
+    """Return the exception for a wait whose time is up; the job itself is not touched."""
+    message = f"{name} did not end in time; it goes on and may cost money."
+    return TuningWaitTimeoutError(message, tuning_job_name=name)
+
+
 @contextmanager
 def refusing_invalid_input() -> Iterator[None]:
     """Turn the core's ``InvalidInputError`` into the task's permanent failure."""
     try:
         yield
     except InvalidInputError as error:
-        raise TuningInvalidInputError(error) from None
+        raise TuningInvalidInputError(
+            f"{error}. Nothing was sent.", field=error.field, value=error.value
+        ) from None

@@ -80,8 +80,12 @@ def list_tuning_jobs(
     filter: str | None = None,
     page_size: int | None = None,
     page_token: str | None = None,
+    fields: str | None = None,
 ) -> ApiRequest:
-    """``GET {parent}/tuningJobs``, one page."""
+    """``GET {parent}/tuningJobs``, one page.
+
+    :param fields: partial response, see https://cloud.google.com/apis/docs/system-parameters
+    """
     parent = names.parent(project, location)
     size = None if page_size is None else as_int(page_size)
     if page_size is not None and (size is None or not 0 < size <= 1000):
@@ -90,6 +94,7 @@ def list_tuning_jobs(
         "filter": filter,
         "pageSize": None if size is None else str(size),
         "pageToken": page_token,
+        "fields": fields,
     }
     return ApiRequest(
         "GET",

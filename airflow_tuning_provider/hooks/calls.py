@@ -55,10 +55,15 @@ class Calls:
         filter: str | None = None,
         page_size: int | None = None,
         page_token: str | None = None,
+        fields: str | None = None,
     ) -> Call[Page]:
         """Get one page of a list."""
         request = requests.list_tuning_jobs(
-            *self._scope(project, location), filter=filter, page_size=page_size, page_token=page_token
+            *self._scope(project, location),
+            filter=filter,
+            page_size=page_size,
+            page_token=page_token,
+            fields=fields,
         )
         return Call(request, responses.as_page)
 

@@ -22,13 +22,14 @@ from airflow_tuning_provider.api.inputs import InvalidInputError
 from airflow_tuning_provider.api.retry import RetryPolicy
 from airflow_tuning_provider.api.waiting import DEFAULT_ERROR_BUDGET, End, Step, Wait, view_operation
 from airflow_tuning_provider.exceptions import (
-    TuningWaitTimeoutError,
+    TuningError,
     error_from,
     job_error,
     refusing_invalid_input,
+    timed_out,
 )
 from airflow_tuning_provider.hooks import credentials as auth
-from airflow_tuning_provider.hooks.calls import Call, Calls, Json
+from airflow_tuning_provider.hooks.calls import Call, Calls, Json, Page
 from airflow_tuning_provider.hooks.connection import ConnectionSettings, impersonation_chain, settings_from
 from airflow_tuning_provider.hooks.transport import Transport, TransportBase
 from airflow_tuning_provider.provider_info import CONNECTION_TYPE
@@ -113,11 +114,6 @@ class _HookBase(BaseHook):
     def _tell(self, step: Step) -> None:
         for level, text in step.news:
             self.log.log(level, text)
-
-
-def _timed_out(name: str) -> TuningWaitTimeoutError:
-    message = f"{name} did not end in time; it goes on and may cost money."
-    return TuningWaitTimeoutError(message, tuning_job_name=name)
 
 
 def _can_be_listed(call: Call[Any], transport: TransportBase) -> str:
@@ -381,7 +377,7 @@ class TuningJobHook(_HookBase):
             elif isinstance(seen, ApiError) and step.end is End.GIVEN_UP:
                 raise self._transport.error(seen, call.request)
             elif isinstance(seen, ApiError) or step.end is End.TIMED_OUT:
-                raise _timed_out(wait.name)
+                raise timed_out(wait.name)
             else:
                 return seen
 
@@ -565,9 +561,61 @@ class TuningJobAsyncHook(_HookBase):
             elif isinstance(seen, ApiError) and step.end is End.GIVEN_UP:
                 raise transport.error(seen, call.request)
             elif isinstance(seen, ApiError) or step.end is End.TIMED_OUT:
-                raise _timed_out(wait.name)
+                raise timed_out(wait.name)
             else:
                 return seen
+
+    # -- for those who poll: one attempt each, and an error as a value ---------------------------------
+
+    async def full_name(
+        self, name: str, *, project_id: str | None = None, location: str | None = None
+    ) -> names.TuningJobName:
+        """Return a job's full name, completing a bare id with project and location.
+
+        :raises TuningError: if the name, or the connection that would complete it, cannot be used.
+        """
+        calls, _ = await self._open()
+        with refusing_invalid_input():
+            return names.tuning_job_name(
+                name, project=project_id or calls.project, location=location or calls.location
+            )
+
+    async def look(self, name: str) -> Json | ApiError:
+        """Get a job in one attempt."""
+        calls, transport = await self._open()
+        with refusing_invalid_input():
+            return await transport.attempt(calls.get(name))
+
+    async def look_at_page(
+        self, project_id: str, location: str, *, page_size: int, page_token: str | None
+    ) -> Page | ApiError:
+        """Get one page of a list in one attempt: of each job only what tells how it is."""
+        calls, transport = await self._open()
+        progress = ",tuningJobState,tuningJobMetadata" if self.api_version == "v1beta1" else ""
+        with refusing_invalid_input():
+            call = calls.page(
+                project_id,
+                location,
+                page_size=page_size,
+                page_token=page_token,
+                # A whole job holds samples of its data set: a hundred of them would be megabytes to parse.
+                fields=f"nextPageToken,tuningJobs(name,state,createTime{progress})",
+            )
+            return await transport.attempt(call)
+
+    async def reopen(self) -> None:
+        """Read the connection anew, and make new credentials from it."""
+        before, self._ready, self._opening = self._ready, None, None
+        if before is not None:
+            await before[1].close()
+
+    def error(self, error: ApiError, what: str) -> TuningError:
+        """Return the exception for an attempt that failed.
+
+        :param what: what was attempted, in words.
+        """
+        who = auth.principal(self._ready[1].credentials) if self._ready else None
+        return error_from(error, what, principal=who)
 
     async def test_connection(self) -> tuple[bool, str]:
         """See :meth:`TuningJobHook.test_connection`."""

@@ -22,6 +22,7 @@ from airflow_tuning_provider.exceptions import TuningError, TuningWaitTimeoutErr
 
 if TYPE_CHECKING:
     from airflow_tuning_provider.hooks.tuning_job import TuningJobAsyncHook
+    from airflow_tuning_provider.triggers.watching import Identity
 
 BACKSTOP = timedelta(minutes=5)
 """How much later than the deadline the deferral's own timeout is: only for a trigger that is late or lost."""
@@ -69,6 +70,18 @@ class _PollingTrigger(BaseTrigger):
             "cancel_on_kill": self.cancel_on_kill,
         }
 
+    def _identity(self) -> Identity:
+        """Return who asks: triggers with the same identity share one poll."""
+        from airflow_tuning_provider.hooks.connection import impersonation_chain
+        from airflow_tuning_provider.triggers.watching import Identity
+
+        return Identity(
+            self.gcp_conn_id,
+            impersonation_chain(self.impersonation_chain),
+            str(self.api_version),
+            number(self.request_timeout, "request_timeout"),
+        )
+
     def _hook(self, **overrides: Any) -> TuningJobAsyncHook:
         from airflow_tuning_provider.hooks.tuning_job import TuningJobAsyncHook
 
@@ -86,7 +99,8 @@ class _PollingTrigger(BaseTrigger):
         Airflow 3.3 repeats its cancellation of the trigger about every second until the trigger has ended,
         which would interrupt this very method: the work is done in a task of its own.
         """
-        if not self.cancel_on_kill:
+        # Airflow also calls this where a trigger is slow to end after its event: the wait is over then.
+        if self._fired or not self.cancel_on_kill:
             return
         work = asyncio.ensure_future(self._kill())
         give_up = time.monotonic() + _KILL_SECONDS
@@ -98,6 +112,8 @@ class _PollingTrigger(BaseTrigger):
         else:
             work.cancel()
             self.log.error("The kill took longer than %s s: the job may go on and cost money.", _KILL_SECONDS)
+
+    _fired = False
 
     async def _kill(self) -> None:
         raise NotImplementedError
@@ -163,27 +179,39 @@ class TuningJobTrigger(_PollingTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, then say how the wait ended: ``ended``, ``timeout`` or ``error``."""
-        async with self._hook(project_id=self.project_id, location=self.location) as hook:
-            event = await self._wait(hook)
+        event = await self._wait()
+        self._fired = True
         yield event
 
-    async def _wait(self, hook: TuningJobAsyncHook) -> TriggerEvent:
+    async def _wait(self) -> TriggerEvent:
+        from airflow_tuning_provider.triggers.watching import until_ended
+
         try:
             with refusing_invalid_input():
                 poll_interval = number(self.poll_interval, "poll_interval")
-            job = await hook.wait_until_ended(
-                self.tuning_job_name, poll_interval=poll_interval, deadline=self.end_time
+                identity = self._identity()
+            job = await until_ended(
+                identity,
+                self.tuning_job_name,
+                poll_interval=poll_interval,
+                deadline=self.end_time,
+                log=self.log,
+                project_id=self.project_id,
+                location=self.location,
             )
+            if self.end_in_triggerer and outcome(job["state"]) is Outcome.SUCCEEDED:
+                from airflow.triggers.base import TaskSuccessEvent
+
+                from airflow_tuning_provider.links.tuning_job import urls
+
+                if "tunedModel" not in job:
+                    async with self._hook() as hook:
+                        job = await hook.get_tuning_job(job["name"])
+                return TaskSuccessEvent(xcoms={"return_value": manifest(job), **urls(job)})
         except TuningWaitTimeoutError as error:
             return self._event("timeout", message=str(error))
         except TuningError as error:
             return self._event("error", **error_fields(error))
-        if self.end_in_triggerer and outcome(job["state"]) is Outcome.SUCCEEDED:
-            from airflow.triggers.base import TaskSuccessEvent
-
-            from airflow_tuning_provider.links.tuning_job import urls
-
-            return TaskSuccessEvent(xcoms={"return_value": manifest(job), **urls(job)})
         return self._event("ended", state=job["state"])
 
     def _event(self, status: str, **more: Any) -> TriggerEvent:
@@ -236,6 +264,7 @@ class OperationTrigger(_PollingTrigger):
                 event.update(status="timeout", message=str(error))
             except TuningError as error:
                 event.update(status="error", **error_fields(error))
+        self._fired = True
         yield TriggerEvent(event)
 
     async def _kill(self) -> None:

@@ -1,0 +1,318 @@
+"""One poll for all jobs that wait in a triggerer with the same connection, project and location.
+
+Each trigger that waits is a :class:`Waiter`; waiters that could share a poll belong to one :class:`Watch`,
+which looks at their jobs by single gets or by a walk over the list, whichever is cheaper
+(:func:`airflow_tuning_provider.api.polling.cheaper_to_walk`), with one session and one token. A look wakes
+only the waiters that it has news for. The first waiter starts the poll, the last one to leave ends it.
+
+Why not Airflow 3.3's shared stream: it wakes every waiter at every poll, so that ten thousand of them stop the
+event loop for a third of a second, and Airflow 3.1 and 3.2 do not have it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import heapq
+import random
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from airflow_tuning_provider.api.errors import ApiError, ErrorKind
+from airflow_tuning_provider.api.polling import PAGE_SIZE, cheaper_to_walk
+from airflow_tuning_provider.api.waiting import End, Step, Wait
+from airflow_tuning_provider.exceptions import timed_out
+
+if TYPE_CHECKING:
+    from airflow_tuning_provider.api.names import TuningJobName
+    from airflow_tuning_provider.hooks.tuning_job import TuningJobAsyncHook
+
+Json = dict[str, Any]
+
+_CONCURRENT_GETS = 10
+_COALESCE = 0.25
+"""Seconds by which looks may come early to be taken together."""
+_REOPEN_AFTER = 60.0
+"""Seconds between two attempts to read a connection anew whose credentials are refused."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who asks, and how: what a poll must have in common."""
+
+    gcp_conn_id: str
+    impersonation_chain: tuple[str, ...]
+    api_version: str
+    request_timeout: float
+
+
+@dataclass(eq=False)
+class Waiter:
+    """One trigger's wait, and the news that it has not taken yet."""
+
+    wait: Wait
+    news: asyncio.Queue[tuple[Step, Json | ApiError]] = field(default_factory=asyncio.Queue)
+    due: float = 0.0
+
+    def tell(self, seen: Json | ApiError) -> None:
+        """Take note of a look; wake the trigger only if there is something to tell."""
+        now = time.time()
+        step = self.wait.advance(seen, now=now, random=random.random())
+        self.due = now + step.delay if step.delay is not None else float("inf")
+        if step.news or step.end is not None:
+            self.news.put_nowait((step, seen))
+
+
+class Watch:
+    """The poll of one identity, project and location on one event loop.
+
+    :param hook: whom to ask; closed when the poll ends.
+    :param project: project of the jobs.
+    :param location: location of the jobs.
+    """
+
+    def __init__(self, hook: TuningJobAsyncHook, project: str, location: str) -> None:
+        self._hook = hook
+        self._project = project
+        self._location = location
+        self._waiters: dict[str, set[Waiter]] = {}
+        self._queue: list[tuple[float, int, Waiter]] = []
+        self._serial = 0
+        self._wake = asyncio.Event()
+        self._poll: asyncio.Task[None] | None = None
+        self._pages = 0
+        self._may_list = True
+        self._reopened = 0.0
+
+    @property
+    def waiting(self) -> int:
+        """How many waiters there are."""
+        return sum(map(len, self._waiters.values()))
+
+    def join(self, waiter: Waiter) -> None:
+        """Let a waiter in; its job is looked at as soon as possible."""
+        self._waiters.setdefault(waiter.wait.name, set()).add(waiter)
+        self._schedule(waiter)
+        self._wake.set()
+        if self._poll is None or self._poll.done():
+            # A context of its own: log lines of the poll must not carry the first waiter's task.
+            self._poll = contextvars.Context().run(asyncio.get_running_loop().create_task, self._run())
+
+    def leave(self, waiter: Waiter) -> bool:
+        """Let a waiter out; return whether it was the last one."""
+        same = self._waiters.get(waiter.wait.name, set())
+        same.discard(waiter)
+        if not same:
+            self._waiters.pop(waiter.wait.name, None)
+        return not self._waiters
+
+    async def close(self) -> None:
+        """End the poll."""
+        if self._poll is not None:
+            self._poll.cancel()
+            await asyncio.wait([self._poll])
+
+    # -- the poll ----------------------------------------------------------------------------------
+
+    def _schedule(self, waiter: Waiter) -> None:
+        if waiter.due < float("inf"):
+            self._serial += 1
+            heapq.heappush(self._queue, (waiter.due, self._serial, waiter))
+
+    async def _run(self) -> None:
+        while True:
+            due = await self._next_due()
+            try:
+                await self._look_at(due)
+            except Exception as error:  # noqa: BLE001 - a bug here must not silence ten thousand waiters
+                failure = ApiError(ErrorKind.UNAVAILABLE, f"the poll failed: {type(error).__name__}: {error}")
+                self._tell(due, failure)
+
+    async def _next_due(self) -> list[Waiter]:
+        """Wait until looks are due, and return all that are."""
+        while True:
+            self._wake.clear()
+            delay = None if not self._queue else self._queue[0][0] - time.time()
+            if delay is not None and delay <= 0:
+                break
+            try:
+                await asyncio.wait_for(self._wake.wait(), delay)
+            except asyncio.TimeoutError:
+                break
+        limit = time.time() + _COALESCE
+        due = []
+        while self._queue and self._queue[0][0] <= limit:
+            moment, _, waiter = heapq.heappop(self._queue)
+            # Another look may have moved its turn, or it may have left.
+            if waiter.due == moment and waiter in self._waiters.get(waiter.wait.name, ()):
+                due.append(waiter)
+        return due
+
+    async def _look_at(self, due: list[Waiter]) -> None:
+        names = {waiter.wait.name for waiter in due}
+        if not names:
+            return
+        if self._may_list and cheaper_to_walk(len(names), len(self._waiters), self._pages):
+            names = await self._walk(names)
+        await self._get(names)
+
+    async def _walk(self, due: set[str]) -> set[str]:
+        """Look at all jobs by walking the list; return the names that still need a get of their own."""
+        missing = set(due)
+        unseen = set(self._waiters)
+        token: str | None = None
+        pages = 0
+        while True:
+            page = await self._hook.look_at_page(
+                self._project, self._location, page_size=PAGE_SIZE, page_token=token
+            )
+            if isinstance(page, ApiError):
+                # Who may not list may still get; what fails for the moment is for each job's own wait to bear.
+                self._may_list = page.kind.transient
+                if not page.kind.transient:
+                    return missing
+                self._tell_names(missing, page)
+                return set()
+            jobs, token = page
+            pages += 1
+            for job in jobs:
+                if job["name"] in unseen:
+                    unseen.discard(job["name"])
+                    missing.discard(job["name"])
+                    self._tell_names([job["name"]], job)
+            if token is None or not unseen:
+                self._pages = pages
+                # A job that is not listed may be new, or gone: only a get of it can tell.
+                return missing
+
+    async def _get(self, names: Iterable[str]) -> None:
+        places = asyncio.Semaphore(_CONCURRENT_GETS)
+
+        async def look(name: str) -> None:
+            async with places:
+                if name in self._waiters:
+                    self._tell_names([name], await self._look(name))
+
+        await asyncio.gather(*map(look, names))
+
+    async def _look(self, name: str) -> Json | ApiError:
+        seen = await self._hook.look(name)
+        refused = isinstance(seen, ApiError) and seen.kind is ErrorKind.UNAUTHENTICATED
+        if refused and time.monotonic() - self._reopened > _REOPEN_AFTER:
+            # The connection may have got a new key since this poll began, days ago perhaps.
+            self._reopened = time.monotonic()
+            await self._hook.reopen()
+            return await self._hook.look(name)
+        return seen
+
+    def _tell_names(self, names: Iterable[str], seen: Json | ApiError) -> None:
+        for name in names:
+            self._tell(self._waiters.get(name, ()), seen)
+
+    def _tell(self, waiters: Iterable[Waiter], seen: Json | ApiError) -> None:
+        for waiter in list(waiters):
+            waiter.tell(seen)
+            self._schedule(waiter)
+
+
+class _Registry:
+    """The hooks and watches of one event loop."""
+
+    def __init__(self) -> None:
+        self._hooks: dict[Identity, tuple[TuningJobAsyncHook, int]] = {}
+        self._watches: dict[tuple[Identity, str, str], Watch] = {}
+
+    def acquire(self, identity: Identity) -> TuningJobAsyncHook:
+        """Return the hook of an identity: one session, one token."""
+        from airflow_tuning_provider.hooks.tuning_job import TuningJobAsyncHook
+
+        hook, users = self._hooks.get(identity) or (
+            TuningJobAsyncHook(
+                identity.gcp_conn_id,
+                impersonation_chain=identity.impersonation_chain or None,
+                api_version=identity.api_version,
+                request_timeout=identity.request_timeout,
+            ),
+            0,
+        )
+        self._hooks[identity] = (hook, users + 1)
+        return hook
+
+    async def release(self, identity: Identity) -> None:
+        """Give a hook back; the last user closes it."""
+        hook, users = self._hooks[identity]
+        if users > 1:
+            self._hooks[identity] = (hook, users - 1)
+        else:
+            del self._hooks[identity]
+            await hook.close()
+
+    def join(
+        self, identity: Identity, hook: TuningJobAsyncHook, name: TuningJobName, waiter: Waiter
+    ) -> Watch:
+        """Let a waiter into the watch of its identity, project and location."""
+        key = (identity, name.project, name.location)
+        watch = self._watches.get(key)
+        if watch is None:
+            watch = self._watches[key] = Watch(hook, name.project, name.location)
+        watch.join(waiter)
+        return watch
+
+    async def leave(self, identity: Identity, name: TuningJobName, watch: Watch, waiter: Waiter) -> None:
+        """Let a waiter out of its watch; the last one ends the poll."""
+        if watch.leave(waiter):
+            self._watches.pop((identity, name.project, name.location), None)
+            await watch.close()
+
+
+_REGISTRIES: WeakKeyDictionary[asyncio.AbstractEventLoop, _Registry] = WeakKeyDictionary()
+
+
+async def until_ended(
+    identity: Identity,
+    name: str,
+    *,
+    poll_interval: float,
+    deadline: float | None,
+    log: Any,
+    project_id: str | None = None,
+    location: str | None = None,
+) -> Json:
+    """Wait until a job has ended, in whatever way, together with all others that wait for the same API.
+
+    :param identity: who asks.
+    :param name: full resource name, or a bare id where project and location are known.
+    :param poll_interval: most seconds between two looks at the job.
+    :param deadline: epoch seconds at which to stop waiting, ``None`` for never.
+    :param log: where this waiter's part of the story is told.
+    :param project_id: project of a bare id; default: the connection's.
+    :param location: location of a bare id; default: the connection's.
+    :return: the job as it was seen last: from a list it may lack fields.
+    :raises TuningWaitTimeoutError: if it did not end in time.
+    :raises TuningError: if it can no longer be watched.
+    """
+    registry = _REGISTRIES.setdefault(asyncio.get_running_loop(), _Registry())
+    hook = registry.acquire(identity)
+    try:
+        full = await hook.full_name(name, project_id=project_id, location=location)
+        waiter = Waiter(Wait(str(full), poll_interval, deadline))
+        watch = registry.join(identity, hook, full, waiter)
+        try:
+            while True:
+                step, seen = await waiter.news.get()
+                for level, text in step.news:
+                    log.log(level, text)
+                if step.end is None:
+                    continue
+                if step.end is End.TIMED_OUT:
+                    raise timed_out(waiter.wait.name)
+                if isinstance(seen, ApiError):
+                    raise hook.error(seen, f"get {full}")
+                return seen
+        finally:
+            await registry.leave(identity, full, watch, waiter)
+    finally:
+        await registry.release(identity)

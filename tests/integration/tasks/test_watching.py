@@ -1,0 +1,191 @@
+"""Many triggers on one event loop share one poll, and none of them pays for another's trouble."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from airflow_tuning_provider.emulator.testing import Emulator
+from airflow_tuning_provider.hooks.tuning_job import TuningJobHook
+from airflow_tuning_provider.triggers import watching
+from airflow_tuning_provider.triggers.tuning_job import TuningJobTrigger
+
+BODY = {
+    "baseModel": "gemini-2.5-flash",
+    "supervisedTuningSpec": {
+        "trainingDatasetUri": "gs://bucket/train.jsonl",
+        "hyperParameters": {"epochCount": 1000},
+    },
+}
+
+
+@pytest.fixture
+def jobs(server: Emulator) -> list[str]:
+    with TuningJobHook() as hook:
+        return [hook.create_tuning_job(BODY)["name"] for _ in range(250)]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left() -> Iterator[None]:
+    yield
+    gc.collect()
+    for registry in watching._REGISTRIES.values():
+        assert not registry._hooks
+        assert not registry._watches
+
+
+def trigger(name: str, **kwargs: Any) -> TuningJobTrigger:
+    return TuningJobTrigger(
+        **{"gcp_conn_id": "google_cloud_default", "tuning_job_name": name, "poll_interval": 0.5, **kwargs}
+    )
+
+
+async def payload(waiting: TuningJobTrigger) -> dict[str, Any]:
+    async for event in waiting.run():
+        return event.payload  # type: ignore[no-any-return]
+    raise AssertionError("no event")
+
+
+def polls(server: Emulator, since: int) -> tuple[int, int]:
+    """Return how many gets and how many list pages the server has seen."""
+    seen = [r for r in server.requests(since) if r["method"] == "GET"]
+    lists = sum(r["path"].endswith("/tuningJobs") for r in seen)
+    return len(seen) - lists, lists
+
+
+async def test_many_jobs_are_looked_at_by_a_walk_with_one_session(server: Emulator, jobs: list[str]) -> None:
+    since = server.last_request()
+    tasks = [asyncio.create_task(payload(trigger(name))) for name in jobs]
+    await asyncio.sleep(2.2)
+    gets, pages = polls(server, since)
+    # One interval takes three pages for 250 jobs, where gets of their own would take 250 requests.
+    assert gets == 0
+    assert 6 <= pages <= 18
+    for name in jobs:
+        server.set_state(name, "JOB_STATE_SUCCEEDED")
+    ended = await asyncio.gather(*tasks)
+    assert [event["tuning_job_name"] for event in ended] == jobs
+    assert {event["status"] for event in ended} == {"ended"}
+
+
+async def test_each_waiter_gets_the_end_of_its_own_job(server: Emulator, jobs: list[str]) -> None:
+    states = ["JOB_STATE_SUCCEEDED", "JOB_STATE_FAILED", "JOB_STATE_CANCELLED", "JOB_STATE_EXPIRED"]
+    tasks = [asyncio.create_task(payload(trigger(name))) for name in jobs[:40]]
+    await asyncio.sleep(0.3)
+    for index, name in enumerate(jobs[:40]):
+        server.set_state(name, states[index % 4])
+    ended = await asyncio.gather(*tasks)
+    assert [event["state"] for event in ended] == [states[index % 4] for index in range(40)]
+
+
+async def test_late_joiner_and_two_waiters_for_one_job(server: Emulator, jobs: list[str]) -> None:
+    first = asyncio.create_task(payload(trigger(jobs[0])))
+    await asyncio.sleep(0.7)
+    second = asyncio.create_task(payload(trigger(jobs[0])))
+    late = asyncio.create_task(payload(trigger(jobs[1])))
+    server.set_state(jobs[1], "JOB_STATE_SUCCEEDED")
+    assert (await late)["state"] == "JOB_STATE_SUCCEEDED"
+    server.set_state(jobs[0], "JOB_STATE_SUCCEEDED")
+    assert (await first)["state"] == (await second)["state"] == "JOB_STATE_SUCCEEDED"
+
+
+async def test_one_job_is_looked_at_once_an_interval(server: Emulator, jobs: list[str]) -> None:
+    since = server.last_request()
+    task = asyncio.create_task(payload(trigger(jobs[0])))
+    await asyncio.sleep(2.2)
+    gets, pages = polls(server, since)
+    assert pages == 0
+    assert gets <= 6
+    server.set_state(jobs[0], "JOB_STATE_SUCCEEDED")
+    await task
+
+
+async def test_job_that_vanished_fails_alone(server: Emulator, jobs: list[str]) -> None:
+    gone = f"{jobs[0].rpartition('/')[0]}/4711"
+    tasks = [asyncio.create_task(payload(trigger(name))) for name in [gone, *jobs[:30]]]
+    assert (await tasks[0])["http_status"] == 404
+    for name in jobs[:30]:
+        server.set_state(name, "JOB_STATE_SUCCEEDED")
+    assert {event["status"] for event in await asyncio.gather(*tasks[1:])} == {"ended"}
+
+
+async def test_who_may_not_list_gets(server: Emulator, jobs: list[str]) -> None:
+    server.fault(method="GET", path_regex="/tuningJobs$", times=-1, status=403)
+    tasks = [asyncio.create_task(payload(trigger(name))) for name in jobs[:30]]
+    await asyncio.sleep(0.5)
+    for name in jobs[:30]:
+        server.set_state(name, "JOB_STATE_SUCCEEDED")
+    assert {event["status"] for event in await asyncio.gather(*tasks)} == {"ended"}
+    assert sum(r["path"].endswith("/tuningJobs") for r in server.requests() if r["status"] == 403) == 1
+
+
+async def test_fault_in_the_poll_fails_nobody(
+    server: Emulator, jobs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = watching.Watch._walk
+    broken = iter([True, True, False])
+
+    async def walk(self: watching.Watch, due: set[str]) -> set[str]:
+        if next(broken, False):
+            raise RuntimeError("a bug")
+        return await real(self, due)
+
+    monkeypatch.setattr(watching.Watch, "_walk", walk)
+    server.fault(method="GET", path_regex="/tuningJobs$", times=2, status=503)
+    tasks = [asyncio.create_task(payload(trigger(name))) for name in jobs[:30]]
+    for name in jobs[:30]:
+        server.set_state(name, "JOB_STATE_SUCCEEDED")
+    assert {event["status"] for event in await asyncio.gather(*tasks)} == {"ended"}
+
+
+async def test_deadline_of_one_does_not_end_the_others(server: Emulator, jobs: list[str]) -> None:
+    hurried = asyncio.create_task(payload(trigger(jobs[0], end_time=time.time() + 0.5)))
+    patient = [asyncio.create_task(payload(trigger(name))) for name in jobs[1:20]]
+    assert (await hurried)["status"] == "timeout"
+    for name in jobs[1:20]:
+        server.set_state(name, "JOB_STATE_SUCCEEDED")
+    assert {event["status"] for event in await asyncio.gather(*patient)} == {"ended"}
+
+
+async def test_cancelled_waiter_leaves_with_airflows_message(server: Emulator, jobs: list[str]) -> None:
+    tasks = [asyncio.create_task(payload(trigger(name))) for name in jobs[:20]]
+    await asyncio.sleep(0.5)
+    tasks[0].cancel("user-action")
+    with pytest.raises(asyncio.CancelledError, match="user-action"):
+        await tasks[0]
+    for name in jobs[1:20]:
+        server.set_state(name, "JOB_STATE_SUCCEEDED")
+    assert {event["status"] for event in await asyncio.gather(*tasks[1:])} == {"ended"}
+
+
+async def test_key_that_was_replaced_in_the_connection_is_picked_up(
+    server: Emulator, jobs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = asyncio.create_task(payload(trigger(jobs[0])))
+    await asyncio.sleep(0.5)
+    extra = {"project": "test-project", "location": "us-central1", "api_endpoint": server.url}
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT",
+        json.dumps({"conn_type": "vertex_ai_tuning", "password": "another-token", "extra": extra}),
+    )
+    server.fault(method="GET", path_regex="tuningJobs/", times=2, status=401)
+    await asyncio.sleep(1)
+    server.set_state(jobs[0], "JOB_STATE_SUCCEEDED")
+    assert (await task)["status"] == "ended"
+
+
+async def test_bad_connection_hurts_only_its_own_waiters(
+    server: Emulator, jobs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_BROKEN", json.dumps({"conn_type": "x", "extra": {"location": "/"}}))
+    good = asyncio.create_task(payload(trigger(jobs[0])))
+    bad = await payload(trigger(jobs[1], gcp_conn_id="broken"))
+    assert bad["status"] == "error"
+    server.set_state(jobs[0], "JOB_STATE_SUCCEEDED")
+    assert (await good)["status"] == "ended"
