@@ -75,12 +75,17 @@ def parse_api_endpoint(value: object, field: str = "api_endpoint") -> str:
         or any(mark in text for mark in "?#%")
         or not re.fullmatch(_PATH_PREFIX, parts.path)
         or not (_is_ip(host) or re.fullmatch(_DNS_NAME, host))
+        or host in ("http", "https")  # from "https:/host": a slash is missing
         or (parts.scheme == "http" and not is_loopback(host))
     ):
         raise InvalidInputError(field, value, expected)
     netloc = f"[{host}]" if ":" in host else host
     if port is not None:
         netloc = f"{netloc}:{port}"
+    if netloc != parts.netloc.lower().removesuffix(
+        ":"
+    ):  # urlsplit drops what follows "]", among other things
+        raise InvalidInputError(field, value, expected)
     return f"{parts.scheme}://{netloc}{parts.path.rstrip('/')}"
 
 
