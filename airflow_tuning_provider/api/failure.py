@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_tuning_provider.api.console import tuning_job_url
-from airflow_tuning_provider.api.inputs import shorten
-from airflow_tuning_provider.api.manifest import data_stats
+from airflow_tuning_provider.api.inputs import as_int, shorten
+from airflow_tuning_provider.api.manifest import as_list, data_stats
 from airflow_tuning_provider.api.states import has_ended_in_words
 from airflow_tuning_provider.api.tuning_job import training_dataset
 
@@ -22,10 +22,9 @@ _PERMANENT = frozenset({3, 5, 6, 7, 9, 11, 12, 16})
 _SHOWN_REASONS = 5
 
 
-def error_code(error: Mapping[str, Any] | None) -> int | None:
+def error_code(error: object) -> int | None:
     """Return the google.rpc code of a job's or an operation's ``error``."""
-    code = (error or {}).get("code")
-    return code if isinstance(code, int) and not isinstance(code, bool) else None
+    return as_int(error.get("code")) if isinstance(error, Mapping) else None
 
 
 def code_name(code: int | None) -> str:
@@ -33,7 +32,7 @@ def code_name(code: int | None) -> str:
     return _CODES.get(code or 0, f"code {code}" if code else "no error code")
 
 
-def is_permanent(error: Mapping[str, Any] | None) -> bool:
+def is_permanent(error: object) -> bool:
     """Whether running the same job again must fail in the same way."""
     return error_code(error) in _PERMANENT
 
@@ -42,22 +41,23 @@ def describe(job: Mapping[str, Any], *, retry: str) -> str:
     """Say how a job ended: state, the API's words, dataset, dropped examples, link, what a retry does.
 
     :param job: the job as the API returned it.
-    :param retry: a sentence on what a retry of the task will do.
+    :param retry: a sentence on what a retry of the task will do; empty for none.
     """
     error = job.get("error") if isinstance(job.get("error"), Mapping) else None
     lines = [f"Tuning job {job.get('name')} {has_ended_in_words(str(job.get('state')))}."]
     if error:
-        lines.append(
-            f"The API says: {code_name(error_code(error))}: {shorten(str(error.get('message', '')), 4000)}"
-        )
+        message = shorten(str(error.get("message") or "no message"), 4000)
+        lines.append(f"The API says: {code_name(error_code(error))}: {message}")
     if uri := training_dataset(job):
         lines.append(f"Training dataset: {uri}")
-    reasons = data_stats(job).get("droppedExampleReasons") or []
+    reasons = as_list(data_stats(job).get("droppedExampleReasons"))
     if reasons:
         more = f" (and {len(reasons) - _SHOWN_REASONS} more)" if len(reasons) > _SHOWN_REASONS else ""
-        lines.append("Dropped examples: " + "; ".join(map(str, reasons[:_SHOWN_REASONS])) + more)
+        shown = "; ".join(shorten(str(reason)) for reason in reasons[:_SHOWN_REASONS])
+        lines.append(f"Dropped examples: {shown}{more}")
     if url := tuning_job_url(job.get("name")):
         lines.append(f"Console: {url}")
     lines.append("It has ended and costs nothing more.")
-    lines.append(retry)
+    if retry:
+        lines.append(retry)
     return "\n".join(lines)

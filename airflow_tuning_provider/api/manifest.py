@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from datetime import datetime, timezone
 from typing import Any
 
-import pendulum
-
-from airflow_tuning_provider.api.inputs import InvalidInputError
+from airflow_tuning_provider.api.inputs import InvalidInputError, as_int
 from airflow_tuning_provider.api.names import ModelName
 
 Manifest = dict[str, Any]
+
+# Strict: a time of day alone, for instance, would otherwise mean today's.
+_RFC3339 = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2}):([0-9]{2})(\.[0-9]{1,9})?"
+    r"(?:[Zz]|([+-])([01][0-9]|2[0-3]):([0-5][0-9]))"
+)
 
 
 def manifest(job: Mapping[str, Any]) -> Manifest:
@@ -25,18 +31,21 @@ def manifest(job: Mapping[str, Any]) -> Manifest:
         ``truncated_example_count``, ``dropped_example_count``, ``labels``.
     """
     tuned = _mapping(job.get("tunedModel"))
+    pre_tuned = _mapping(job.get("preTunedModel"))
     stats = data_stats(job)
     created, started, ended = (parse_time(job.get(key)) for key in ("createTime", "startTime", "endTime"))
-    dropped = stats.get("droppedExampleIndices") or stats.get("droppedExampleReasons")
+    dropped = as_list(stats.get("droppedExampleIndices")) or as_list(stats.get("droppedExampleReasons"))
     return {
         "tuning_job_name": job.get("name"),
         "state": job.get("state"),
-        "base_model": job.get("baseModel") or _mapping(job.get("preTunedModel")).get("baseModel"),
+        "base_model": job.get("baseModel") or pre_tuned.get("baseModel") or job.get("customBaseModel"),
         "tuned_model_display_name": job.get("tunedModelDisplayName"),
         "tuned_model": tuned.get("model"),
         "tuned_model_version": _version(tuned.get("model")),
         "endpoint": tuned.get("endpoint"),
-        "checkpoints": [_checkpoint(item) for item in tuned.get("checkpoints") or []],
+        "checkpoints": [
+            _checkpoint(item) for item in as_list(tuned.get("checkpoints")) if isinstance(item, Mapping)
+        ],
         "create_time": job.get("createTime"),
         "start_time": job.get("startTime"),
         "end_time": job.get("endTime"),
@@ -45,7 +54,7 @@ def manifest(job: Mapping[str, Any]) -> Manifest:
         "example_count": as_int(stats.get("tuningDatasetExampleCount")),
         "billable_token_count": as_int(stats.get("totalBillableTokenCount")),
         "truncated_example_count": as_int(stats.get("totalTruncatedExampleCount")) or (0 if stats else None),
-        "dropped_example_count": len(dropped) if dropped else (0 if stats else None),
+        "dropped_example_count": len(dropped) if stats else None,
         "labels": dict(_mapping(job.get("labels"))),
     }
 
@@ -58,23 +67,25 @@ def data_stats(job: Mapping[str, Any]) -> Mapping[str, Any]:
     return {}
 
 
+def as_list(value: object) -> list[Any]:
+    """Return a list of the API's JSON; anything else is an empty one."""
+    return value if isinstance(value, list) else []
+
+
 def parse_time(value: object) -> float | None:
     """Return an RFC 3339 time as epoch seconds, ``None`` if there is none."""
-    if not isinstance(value, str) or not value:
+    match = _RFC3339.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
         return None
+    year, month, day, hour, minute, second = (int(match[group]) for group in range(1, 7))
+    fraction, sign, hours, minutes = match.groups()[6:]
     try:
-        parsed = pendulum.parse(value)
+        # Not fromisoformat: in Python 3.10 it knows neither "Z" nor the nanoseconds that Google may send.
+        whole = datetime(year, month, day, hour, minute, second, tzinfo=timezone.utc).timestamp()
     except ValueError:
         return None
-    return parsed.timestamp() if isinstance(parsed, pendulum.DateTime) else None
-
-
-def as_int(value: object) -> int | None:
-    """Return an int64, which JSON carries as a string."""
-    try:
-        return int(value)  # type: ignore[call-overload, no-any-return]
-    except (TypeError, ValueError):
-        return None
+    offset = int(f"{sign}1") * (int(hours) * 3600 + int(minutes) * 60) if sign else 0
+    return whole + float(f"0{fraction or ''}") - offset
 
 
 def in_words(seconds: float | None) -> str:

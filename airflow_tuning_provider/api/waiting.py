@@ -13,11 +13,12 @@ from enum import Enum
 from typing import Any
 
 from airflow_tuning_provider.api.errors import ApiError
-from airflow_tuning_provider.api.manifest import as_int, data_stats, in_words, parse_time
+from airflow_tuning_provider.api.inputs import as_int
+from airflow_tuning_provider.api.manifest import data_stats, in_words, parse_time
 from airflow_tuning_provider.api.polling import next_delay
 from airflow_tuning_provider.api.retry import RetryPolicy
-from airflow_tuning_provider.api.states import in_words as state_in_words
 from airflow_tuning_provider.api.states import has_ended_in_words, is_known, outcome
+from airflow_tuning_provider.api.states import in_words as state_in_words
 
 DEFAULT_ERROR_BUDGET = 3600.0
 """Seconds of uninterrupted transient errors after which a wait is given up; the job goes on."""
@@ -78,7 +79,9 @@ def view_job(job: Mapping[str, Any]) -> View:
 def view_operation(operation: Mapping[str, Any]) -> View:
     """See a long-running operation."""
     done = operation.get("done") is True
-    return View("DONE", "done", True, "is done") if done else View("RUNNING", "under way", False, "is under way")
+    return (
+        View("DONE", "done", True, "is done") if done else View("RUNNING", "under way", False, "is under way")
+    )
 
 
 @dataclass
@@ -96,6 +99,7 @@ class Wait:
     deadline: float | None = None
     error_budget: float = DEFAULT_ERROR_BUDGET
     view: Callable[[Mapping[str, Any]], View] = view_job
+    _began: float | None = None
     _seen: View | None = None
     _since: float = 0.0
     _told: float = 0.0
@@ -110,6 +114,8 @@ class Wait:
         :param now: the current time in epoch seconds.
         :param random: a number in [0, 1), drawn by the caller.
         """
+        if self._began is None:
+            self._began = now
         if isinstance(seen, ApiError):
             return self._failed(seen, now=now, random=random)
         return self._saw(seen, now=now, random=random)
@@ -121,7 +127,8 @@ class Wait:
             return Step(end=End.JOB_ENDED, news=news)
         if self.deadline is not None and now >= self.deadline:
             return Step(end=End.TIMED_OUT, news=news)
-        age = now - (parse_time(job.get("createTime")) or now)
+        # An operation has no creation time: it is as old as the wait for it.
+        age = now - (parse_time(job.get("createTime")) or self._began or now)
         delay = next_delay(max(age, 0.0), self.poll_interval, random=random, remaining=self._remaining(now))
         return Step(delay=delay, news=news)
 
