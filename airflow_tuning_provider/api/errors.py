@@ -10,11 +10,14 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timezone
 from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import Any
 
 from airflow_tuning_provider.api.inputs import shorten
+
+_SHOWN_VIOLATIONS = 20
 
 
 class ErrorKind(Enum):
@@ -68,8 +71,10 @@ class ApiError:
     def __str__(self) -> str:
         head = " ".join(str(part) for part in (self.http_status, self.status) if part)
         text = f"{head}: {self.message}" if head else self.message
-        listed = "".join(f"\n  {item.field}: {item.description}" for item in self.field_violations)
-        return text + listed
+        shown = self.field_violations[:_SHOWN_VIOLATIONS]
+        listed = "".join(f"\n  {item.field}: {item.description}" for item in shown)
+        more = len(self.field_violations) - len(shown)
+        return text + listed + (f"\n  and {more} more" if more else "")
 
 
 _KINDS = {
@@ -79,6 +84,7 @@ _KINDS = {
     404: ErrorKind.NOT_FOUND,
     408: ErrorKind.UNAVAILABLE,
     429: ErrorKind.QUOTA,
+    499: ErrorKind.UNAVAILABLE,  # CANCELLED: the server gave the call up, nobody refused it
 }
 
 
@@ -107,31 +113,34 @@ def parse_error(http_status: int, headers: Mapping[str, str], content: bytes, *,
             http_status=http_status,
         )
     retry_after = parse_retry_after(_header(headers, "retry-after"), now)
-    try:
-        envelope = json.loads(content)["error"]
-        message = str(envelope["message"])
-    except (ValueError, KeyError, TypeError, RecursionError):
+    envelope = _envelope(content)
+    if envelope is None:
+        # Whoever said 404 was not the API: it does not say that the resource is gone.
+        foreign = http_status == 404
+        hint = ". Check the location, and the API endpoint of the connection" if foreign else ""
         return ApiError(
-            kind_of_status(http_status),
-            f"the server answered HTTP {http_status} without Google's error envelope: {_excerpt(content)}",
+            ErrorKind.BAD_REQUEST if foreign else kind_of_status(http_status),
+            f"the server answered HTTP {http_status} without Google's error envelope: "
+            f"{_excerpt(content)}{hint}",
             http_status=http_status,
             retry_after=retry_after,
         )
     details = [item for item in _list(envelope.get("details")) if isinstance(item, Mapping)]
     violations = tuple(
-        FieldViolation(str(item.get("field", "")), str(item.get("description", "")))
+        FieldViolation(shorten(_text(item.get("field"))), shorten(_text(item.get("description")), 1000))
         for detail in details
         for item in _list(detail.get("fieldViolations"))
         if isinstance(item, Mapping)
     )
     delays = (_duration(detail.get("retryDelay")) for detail in details)
-    reasons = (detail.get("reason") for detail in details)
+    reasons = (_text(detail.get("reason")) for detail in details)
+    message = _text(envelope.get("message")) or "the API gave no message"
     return ApiError(
         kind_of_status(http_status),
         shorten(message, 4000),
         http_status=http_status,
-        status=str(envelope["status"]) if envelope.get("status") else None,
-        reason=next((str(reason) for reason in reasons if reason), None),
+        status=_text(envelope.get("status")) or None,
+        reason=next((reason for reason in reasons if reason), None),
         field_violations=violations,
         retry_after=next((delay for delay in delays if delay is not None), retry_after),
     )
@@ -141,18 +150,30 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
     """Return the seconds that a ``Retry-After`` header asks for: a number, or an HTTP date."""
     if not value:
         return None
-    if re.fullmatch(r"\d{1,9}(?:\.\d{1,9})?", value.strip()):
+    if re.fullmatch(r"[0-9]{1,9}(?:\.[0-9]{1,9})?", value.strip()):
         return float(value)
     try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
-    except (TypeError, ValueError, OverflowError):
+        date = parsedate_to_datetime(value)
+    except (TypeError, ValueError, OverflowError, IndexError):
         return None
+    # An HTTP date is in GMT even where its form names no zone (RFC 9110, 5.6.7).
+    aware = date if date.tzinfo else date.replace(tzinfo=timezone.utc)
+    return max(0.0, aware.timestamp() - now)
 
 
 def _duration(value: object) -> float | None:
     """Return the seconds of a protobuf duration in JSON, such as ``"3.5s"``."""
-    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)s", value) if isinstance(value, str) else None
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)s", value) if isinstance(value, str) else None
     return float(match[1]) if match else None
+
+
+def _envelope(content: bytes) -> Mapping[str, Any] | None:
+    try:
+        payload = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    envelope = payload.get("error") if isinstance(payload, dict) else None
+    return envelope if isinstance(envelope, dict) else None
 
 
 def _header(headers: Mapping[str, str], name: str) -> str | None:
@@ -162,6 +183,10 @@ def _header(headers: Mapping[str, str], name: str) -> str | None:
 def _excerpt(content: bytes) -> str:
     text = content[:400].decode("utf-8", errors="replace")
     return repr(shorten(" ".join(text.split()), 160)) if text.strip() else "an empty body"
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)
 
 
 def _list(value: Any) -> list[Any]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_tuning_provider.api.errors import ApiError, ErrorKind, parse_error
-from airflow_tuning_provider.api.inputs import shorten
+from airflow_tuning_provider.api.inputs import InvalidInputError, shorten
+from airflow_tuning_provider.api.names import OperationName, TuningJobName
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 """A larger answer is refused: a full page of tuning jobs stays far below it."""
@@ -27,13 +28,14 @@ def read(answer: Answer, *, now: float) -> dict[str, Any] | ApiError:
     """Return the JSON object of a success, or the error that the answer is."""
     if not 200 <= answer.status < 300:
         return parse_error(answer.status, answer.headers, answer.content, now=now)
-    if not answer.content.strip():
+    if answer.status == 204:
         return {}
     try:
         payload = json.loads(answer.content)
     except (ValueError, RecursionError):
         start = answer.content[:200].decode("utf-8", errors="replace")
         return bad_response(
+            # Nothing at all is no JSON either: an empty list of jobs is "{}", and must not be made up here.
             f"the server answered HTTP {answer.status} with {len(answer.content)} bytes that are not JSON "
             f"(starting {shorten(start, 120)!r})",
             answer.status,
@@ -53,19 +55,27 @@ def bad_response(message: str, http_status: int | None = None) -> ApiError:
 
 
 def as_tuning_job(payload: dict[str, Any]) -> dict[str, Any] | ApiError:
-    """Return ``payload`` if it is a tuning job with a name and a state."""
-    for key in ("name", "state"):
-        if not isinstance(payload.get(key), str) or not payload[key]:
-            return bad_response(
-                f"the server sent a tuning job without {key!r}: {shorten(json.dumps(payload))}"
-            )
+    """Return ``payload`` if it is a tuning job with a proper name and a state."""
+    state = payload.get("state")
+    if not isinstance(state, str) or not state:
+        return bad_response(f"the server sent a tuning job without 'state': {_start_of(payload)}")
+    try:
+        TuningJobName.parse(payload.get("name"), field="name")
+    except InvalidInputError:
+        return bad_response(
+            f"the server sent a tuning job without 'name' in the API's form: {_start_of(payload)}"
+        )
     return payload
 
 
 def as_operation(payload: dict[str, Any]) -> dict[str, Any] | ApiError:
-    """Return ``payload`` if it is a long-running operation with a name."""
-    if not isinstance(payload.get("name"), str) or not payload["name"]:
-        return bad_response(f"the server sent an operation without 'name': {shorten(json.dumps(payload))}")
+    """Return ``payload`` if it is a long-running operation with a proper name."""
+    try:
+        OperationName.parse(payload.get("name"), field="name")
+    except InvalidInputError:
+        return bad_response(
+            f"the server sent an operation without 'name' in the API's form: {_start_of(payload)}"
+        )
     return payload
 
 
@@ -73,10 +83,14 @@ def as_page(payload: dict[str, Any]) -> tuple[list[dict[str, Any]], str | None] 
     """Return the jobs and the next page's token of a list answer; an empty list is ``{}`` on the wire."""
     jobs = payload.get("tuningJobs", [])
     token = payload.get("nextPageToken") or None
-    if not isinstance(jobs, list) or not (token is None or isinstance(token, str)):
-        return bad_response(f"the server sent a list of another shape: {shorten(json.dumps(payload))}")
+    if not isinstance(jobs, list) or not (token is None or isinstance(token, str)) or "error" in payload:
+        return bad_response(f"the server sent a list of another shape: {_start_of(payload)}")
     for job in jobs:
         checked = as_tuning_job(job) if isinstance(job, dict) else bad_response("a listed job is no object")
         if isinstance(checked, ApiError):
             return checked
     return jobs, token
+
+
+def _start_of(payload: object) -> str:
+    return shorten(repr(payload))
