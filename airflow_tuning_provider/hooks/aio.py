@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import os
 import ssl
 import time
@@ -53,9 +54,12 @@ def tls_context() -> ssl.SSLContext:
     """Return a context that trusts what ``requests`` does, so that both hooks accept the same hosts."""
     from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
-    bundle = (
-        os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or DEFAULT_CA_BUNDLE_PATH
-    )
+    named = (os.environ.get(name) for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"))
+    return _context(next(filter(None, named), DEFAULT_CA_BUNDLE_PATH))
+
+
+@functools.lru_cache(maxsize=4)
+def _context(bundle: str) -> ssl.SSLContext:
     if os.path.isdir(bundle):  # noqa: PTH112
         return ssl.create_default_context(capath=bundle)
     return ssl.create_default_context(cafile=bundle)

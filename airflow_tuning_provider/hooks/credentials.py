@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_tuning_provider.api.errors import ApiError, ErrorKind
@@ -45,6 +46,7 @@ def build_credentials(
 def _source_credentials(settings: ConnectionSettings) -> tuple[Credentials, str | None]:
     import google.auth
     from google.auth import credentials as base
+    from google.auth.exceptions import GoogleAuthError
 
     scopes = list(settings.scopes)
     if settings.is_anonymous:
@@ -53,24 +55,51 @@ def _source_credentials(settings: ConnectionSettings) -> tuple[Credentials, str 
         from google.oauth2.credentials import Credentials as TokenCredentials
 
         return TokenCredentials(token=settings.access_token), None
-    loaded: tuple[Credentials, str | None]
     names = ("keyfile_dict", "key_path", "credential_config_file")
     source = next((name for name in names if getattr(settings, name) is not None), None)
     if source is None:
-        loaded = google.auth.default(scopes=scopes)
+        loaded: tuple[Credentials, str | None] = google.auth.default(scopes=scopes)
         return loaded
     given = getattr(settings, source)
     try:
-        if isinstance(given, Mapping):
-            loaded = google.auth.load_credentials_from_dict(dict(given), scopes=scopes)
-        else:
-            loaded = google.auth.load_credentials_from_file(given, scopes=scopes)
-        return loaded
-    except (ValueError, KeyError, TypeError, OSError, google.auth.exceptions.GoogleAuthError) as error:
+        info = given if isinstance(given, Mapping) else json.loads(Path(given).read_text())
+        return _from_info(dict(info), scopes)
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, GoogleAuthError) as error:
         kind = type(error).__name__
     # Raised here, without the parser's error as its context: parsers quote what they choke on.
     shown = given if source == "key_path" else "…"
     raise InvalidInputError(source, shown, f"no credentials can be made from it ({kind})")
+
+
+def _from_info(info: dict[str, Any], scopes: list[str]) -> tuple[Credentials, str | None]:
+    """Make credentials of whatever kind; reads no network, as google-auth's own loader does to find a project."""
+    import google.auth
+    from google.auth import aws, identity_pool, pluggable
+    from google.oauth2.credentials import Credentials as UserCredentials
+
+    kind = info.get("type")
+    if kind == "service_account":
+        return _service_account(json.dumps(info)).with_scopes(scopes), info.get("project_id")
+    if kind == "authorized_user":
+        return UserCredentials.from_authorized_user_info(info, scopes=scopes), None
+    if kind == "external_account":
+        loader: Any = identity_pool
+        if info.get("subject_token_type") == "urn:ietf:params:aws:token-type:aws4_request":
+            loader = aws
+        elif (info.get("credential_source") or {}).get("executable") is not None:
+            loader = pluggable
+        return loader.Credentials.from_info(info, scopes=scopes), None
+    loaded: tuple[Credentials, str | None] = google.auth.load_credentials_from_dict(info, scopes=scopes)
+    return loaded
+
+
+@functools.lru_cache(maxsize=16)
+def _service_account(key: str) -> Any:
+    # Checking an RSA key takes a twentieth of a second during which no other thread runs, event loops
+    # included. What is kept holds no token: with_scopes makes a copy.
+    from google.oauth2.service_account import Credentials as KeyCredentials
+
+    return KeyCredentials.from_service_account_info(json.loads(key))
 
 
 def can_refresh(credentials: Credentials) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -39,7 +40,7 @@ Connect = Callable[..., str]
 
 
 @pytest.fixture
-def connect(monkeypatch: pytest.MonkeyPatch) -> Connect:
+def connect(monkeypatch: pytest.MonkeyPatch) -> Iterator[Connect]:
     """Return a function that puts a connection into the environment and returns its id."""
 
     def put(
@@ -54,7 +55,12 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Connect:
         monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(value))
         return conn_id
 
-    return put
+    yield put
+    # Airflow compiles all secrets that it has ever seen into one pattern, which gets slow.
+    with contextlib.suppress(ImportError):
+        from airflow.sdk._shared.secrets_masker import reset_secrets_masker
+
+        reset_secrets_masker()
 
 
 class Driver:
