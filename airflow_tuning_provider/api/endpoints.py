@@ -60,7 +60,7 @@ def parse_api_endpoint(value: object, field: str = "api_endpoint") -> str:
     :raises InvalidInputError: for other schemes, credentials, a query or a fragment in the URL.
     """
     expected = "give https://HOST[:PORT] (plain http only for localhost, 127.0.0.0/8 or [::1])"
-    if not isinstance(value, str) or not re.fullmatch(r"[\x21-\x7e]+", value) or "\\" in value:
+    if not isinstance(value, str) or not re.fullmatch(r"[\x21-\x7e]{1,1000}", value) or "\\" in value:
         raise InvalidInputError(field, value, expected)
     text = value if "://" in value else f"https://{value}"
     try:
