@@ -23,16 +23,20 @@ from weakref import WeakKeyDictionary
 
 from airflow_tuning_provider.api.errors import ApiError, ErrorKind
 from airflow_tuning_provider.api.polling import PAGE_SIZE, cheaper_to_walk
+from airflow_tuning_provider.api.retry import RetryPolicy
 from airflow_tuning_provider.api.waiting import End, Step, Wait
 from airflow_tuning_provider.exceptions import timed_out
 
 if TYPE_CHECKING:
     from airflow_tuning_provider.api.names import TuningJobName
+    from airflow_tuning_provider.hooks.calls import Page
     from airflow_tuning_provider.hooks.tuning_job import TuningJobAsyncHook
 
 Json = dict[str, Any]
 
 _CONCURRENT_GETS = 10
+_PAGE_ATTEMPTS = 5
+_PAGE_RETRY = RetryPolicy(max_delay=5.0)
 _COALESCE = 0.25
 """Seconds by which looks may come early to be taken together."""
 _REOPEN_AFTER = 60.0
@@ -166,9 +170,7 @@ class Watch:
         token: str | None = None
         pages = 0
         while True:
-            page = await self._hook.look_at_page(
-                self._project, self._location, page_size=PAGE_SIZE, page_token=token
-            )
+            page = await self._page(token)
             if isinstance(page, ApiError):
                 # Who may not list may still get; what fails for the moment is for each job's own wait to bear.
                 self._may_list = page.kind.transient
@@ -187,6 +189,18 @@ class Watch:
                 self._pages = pages
                 # A job that is not listed may be new, or gone: only a get of it can tell.
                 return missing
+
+    async def _page(self, token: str | None) -> Page | ApiError:
+        """Get one page; a fault that may pass is not worth the pages before it."""
+        failures = 0
+        while True:
+            page = await self._hook.look_at_page(
+                self._project, self._location, page_size=PAGE_SIZE, page_token=token
+            )
+            failures += 1
+            if not isinstance(page, ApiError) or not page.kind.transient or failures == _PAGE_ATTEMPTS:
+                return page
+            await asyncio.sleep(page.retry_after or _PAGE_RETRY.backoff(failures, random.random()))
 
     async def _get(self, names: Iterable[str]) -> None:
         places = asyncio.Semaphore(_CONCURRENT_GETS)
