@@ -91,11 +91,21 @@ class Driver:
                 return
 
     @property
+    def transport(self) -> Any:
+        """What the hook sends its calls with."""
+        if isinstance(self.hook, TuningJobHook):
+            return self.hook._transport
+        return self.run(self.hook._open())[1]
+
+    @property
     def credentials(self) -> Any:
         """The credentials that the hook's calls use."""
-        if isinstance(self.hook, TuningJobHook):
-            return self.hook.credentials
-        return self.run(self.hook._open())[1].credentials
+        return self.transport.credentials
+
+    @property
+    def settings(self) -> Any:
+        """The connection as the hook's calls see it."""
+        return self.transport.settings
 
     def close(self) -> None:
         """Close the hook, and what the test gave it to run on."""
