@@ -183,7 +183,12 @@ def error_from(
 
 
 def error_from_event(event: Mapping[str, Any], what: str, **kwargs: Any) -> TuningError:
-    """Return the exception for a failed call that a trigger reported, of the class it had there."""
+    """Return the exception for a failed call that a trigger reported, of the class it had there.
+
+    :param event: the trigger's event: ``kind``, ``message``, ``http_status``, ``rpc_status``.
+    :param what: the call in words.
+    :param kwargs: further arguments of :func:`error_from`.
+    """
     try:
         kind = ErrorKind(event.get("kind"))
     except ValueError:
@@ -217,7 +222,7 @@ def job_error(job: Mapping[str, Any], *, retry: str = "", final: bool = False) -
 
 
 def timed_out(name: str) -> TuningWaitTimeoutError:
-    """Return the exception for a wait whose time is up; the job itself is not touched."""
+    """Return the exception for a wait for ``name`` whose time is up; the job itself is not touched."""
     message = f"{name} did not end in time; it goes on and may cost money."
     return TuningWaitTimeoutError(message, tuning_job_name=name)
 

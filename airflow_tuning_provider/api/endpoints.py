@@ -44,6 +44,7 @@ def base_url(
 def validate_universe_domain(value: object, field: str = "universe_domain") -> str:
     """Return ``value`` if it is a plain lower-case DNS domain.
 
+    :param field: how errors call the value.
     :raises InvalidInputError: if it is anything else.
     """
     if isinstance(value, str) and "." in value and re.fullmatch(_DNS_NAME, value):
@@ -57,6 +58,8 @@ def parse_api_endpoint(value: object, field: str = "api_endpoint") -> str:
     ``https://host[:port][/prefix]`` or ``host[:port]``; plain ``http`` only for a loopback host, because
     the bearer token would travel in the clear otherwise.
 
+    :param value: the endpoint, as the connection has it.
+    :param field: how errors call the value.
     :raises InvalidInputError: for other schemes, credentials, a query or a fragment in the URL.
     """
     expected = "give https://HOST[:PORT] (plain http only for localhost, 127.0.0.0/8 or [::1])"

@@ -89,7 +89,10 @@ _KINDS = {
 
 
 def kind_of_status(http_status: int) -> ErrorKind:
-    """Classify an HTTP status that is not a success."""
+    """Classify an HTTP status.
+
+    :param http_status: a status that is not a success.
+    """
     if http_status in _KINDS:
         return _KINDS[http_status]
     if http_status >= 500:
@@ -147,7 +150,11 @@ def parse_error(http_status: int, headers: Mapping[str, str], content: bytes, *,
 
 
 def parse_retry_after(value: str | None, now: float) -> float | None:
-    """Return the seconds that a ``Retry-After`` header asks for: a number, or an HTTP date."""
+    """Return the seconds that a ``Retry-After`` header asks for, ``None`` if it asks for nothing sensible.
+
+    :param value: the header: a number, or an HTTP date.
+    :param now: the current time in epoch seconds.
+    """
     if not value:
         return None
     if re.fullmatch(r"[0-9]{1,9}(?:\.[0-9]{1,9})?", value.strip()):

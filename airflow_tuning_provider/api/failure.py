@@ -33,7 +33,10 @@ def code_name(code: int | None) -> str:
 
 
 def is_permanent(error: object) -> bool:
-    """Whether running the same job again must fail in the same way."""
+    """Whether running the same job again must fail in the same way.
+
+    :param error: the job's ``error``.
+    """
     return error_code(error) in _PERMANENT
 
 

@@ -129,6 +129,10 @@ def decide(jobs: Iterable[Mapping[str, Any]], identity: TaskIdentity, body: Mapp
     Same input: a succeeded job is returned at no cost, one under way is joined. A job under way with
     other input is stale and is cancelled first; one that is being cancelled is waited for. Otherwise a
     job is created anew.
+
+    :param jobs: jobs of the project and location, also those of others.
+    :param identity: the task instance.
+    :param body: the normalised request body, without our labels.
     """
     wanted = fingerprint(body)
     own = sorted(

@@ -40,6 +40,7 @@ def shorten(text: str, limit: int = 200) -> str:
 def number(value: Any, field: str, *, minimum: float = 0.0) -> float:
     """Return a number that may come from a template as text.
 
+    :param field: how errors call the value.
     :param minimum: the value must be above it.
     :raises InvalidInputError: if it is not a finite number above ``minimum``.
     """
@@ -69,6 +70,7 @@ def as_int(value: object) -> int | None:
 def boolean(value: Any, field: str) -> bool:
     """Return a truth value that may come from a template as text.
 
+    :param field: how errors call the value.
     :raises InvalidInputError: if it is neither true nor false.
     """
     if isinstance(value, bool):

@@ -68,12 +68,12 @@ def data_stats(job: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def as_list(value: object) -> list[Any]:
-    """Return a list of the API's JSON; anything else is an empty one."""
+    """Return ``value`` if it is a list; anything else that the API's JSON may hold becomes an empty one."""
     return value if isinstance(value, list) else []
 
 
 def parse_time(value: object) -> float | None:
-    """Return an RFC 3339 time as epoch seconds, ``None`` if there is none."""
+    """Return a time as epoch seconds, ``None`` if ``value`` is not an RFC 3339 time."""
     match = _RFC3339.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         return None
@@ -89,7 +89,7 @@ def parse_time(value: object) -> float | None:
 
 
 def in_words(seconds: float | None) -> str:
-    """Return a duration as people say it: ``2 min 5 s``."""
+    """Return a duration in ``seconds`` as people say it: ``2 min 5 s``."""
     if seconds is None:
         return "unknown time"
     if seconds < 10:

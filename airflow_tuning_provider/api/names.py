@@ -29,6 +29,7 @@ _MAX_LOCATION = 40
 def validate_project(value: object, field: str = "project_id") -> str:
     """Return ``value`` if it is a Google Cloud project id or number.
 
+    :param field: how errors call the value.
     :raises InvalidInputError: if it is anything else.
     """
     if isinstance(value, str) and re.fullmatch(_PROJECT, value):
@@ -41,6 +42,7 @@ def validate_project(value: object, field: str = "project_id") -> str:
 def validate_location(value: object, field: str = "location") -> str:
     """Return ``value`` if it has the shape of a Google Cloud location such as ``us-central1``.
 
+    :param field: how errors call the value.
     :raises InvalidInputError: if it is anything else.
     """
     if isinstance(value, str) and len(value) <= _MAX_LOCATION and re.fullmatch(_LOCATION, value):
@@ -156,6 +158,10 @@ def tuning_job_name(
 ) -> TuningJobName:
     """Parse a full tuning job name, or a bare job id where project and location are known.
 
+    :param value: the name or id.
+    :param project: project of a bare id.
+    :param location: location of a bare id.
+    :param field: how errors call the value.
     :raises InvalidInputError: for another shape, or a bare id without project and location.
     """
     if isinstance(value, str) and re.fullmatch(_ID, value):
@@ -174,6 +180,10 @@ def model_to_call(
 
     A bare model id such as ``gemini-2.5-flash`` means Google's model in ``project`` and ``location``.
 
+    :param value: the endpoint, the model's full name, or its id.
+    :param project: project that pays for calls of a model that is given by its id.
+    :param location: location of such a model.
+    :param field: how errors call the value.
     :raises InvalidInputError: for anything else; a Model Registry name gets its own hint, because
         passing it instead of the endpoint is the common mistake.
     """

@@ -56,7 +56,13 @@ def validate_api_version(value: object) -> str:
 
 
 def create_tuning_job(project: str | None, location: str | None, body: Mapping[str, Any]) -> ApiRequest:
-    """``POST {parent}/tuningJobs``: not repeatable, the API has no request id."""
+    """``POST {parent}/tuningJobs``: not repeatable, the API has no request id.
+
+    :param project: project to create the job in.
+    :param location: location to create the job in.
+    :param body: the TuningJob, checked.
+    :raises InvalidInputError: if project or location is none.
+    """
     parent = names.parent(project, location)
     return ApiRequest(
         "POST",
@@ -84,7 +90,13 @@ def list_tuning_jobs(
 ) -> ApiRequest:
     """``GET {parent}/tuningJobs``, one page.
 
+    :param project: project to list.
+    :param location: location to list.
+    :param filter: the API's list filter.
+    :param page_size: jobs for the page, 1 to 1000; default: the service's.
+    :param page_token: ``nextPageToken`` of the page before.
     :param fields: partial response, see https://cloud.google.com/apis/docs/system-parameters
+    :raises InvalidInputError: if a value cannot be sent.
     """
     parent = names.parent(project, location)
     size = None if page_size is None else as_int(page_size)
@@ -111,7 +123,13 @@ def cancel_tuning_job(name: names.TuningJobName) -> ApiRequest:
 
 
 def rebase_tuned_model(project: str | None, location: str | None, body: Mapping[str, Any]) -> ApiRequest:
-    """``POST {parent}/tuningJobs:rebaseTunedModel``, which answers with a long-running operation."""
+    """``POST {parent}/tuningJobs:rebaseTunedModel``, which answers with a long-running operation.
+
+    :param project: project of the new job.
+    :param location: location of the new job.
+    :param body: the RebaseTunedModelRequest.
+    :raises InvalidInputError: if project or location is none.
+    """
     parent = names.parent(project, location)
     return ApiRequest(
         "POST",
@@ -136,7 +154,11 @@ def cancel_operation(name: names.OperationName) -> ApiRequest:
 def generate_content(
     model: names.EndpointName | names.PublisherModelName, body: Mapping[str, Any]
 ) -> ApiRequest:
-    """``POST {model}:generateContent``; the host follows the location inside the model's name."""
+    """``POST {model}:generateContent``; the host follows the location inside the model's name.
+
+    :param model: what to call.
+    :param body: the GenerateContentRequest.
+    """
     return ApiRequest(
         "POST", f"{model}:generateContent", model.location, f"generate content with {model}", body=body
     )

@@ -25,7 +25,11 @@ class Answer:
 
 
 def read(answer: Answer, *, now: float) -> dict[str, Any] | ApiError:
-    """Return the JSON object of a success, or the error that the answer is."""
+    """Return the JSON object of a success, or the error that the answer is.
+
+    :param answer: the whole answer.
+    :param now: the current time in epoch seconds.
+    """
     if not 200 <= answer.status < 300:
         return parse_error(answer.status, answer.headers, answer.content, now=now)
     if answer.status == 204:
@@ -50,7 +54,11 @@ def read(answer: Answer, *, now: float) -> dict[str, Any] | ApiError:
 
 
 def bad_response(message: str, http_status: int | None = None) -> ApiError:
-    """Return the error for an answer that is not what the API promises."""
+    """Return the error for an answer that is not what the API promises.
+
+    :param message: what is wrong with it.
+    :param http_status: its HTTP status, if known.
+    """
     return ApiError(ErrorKind.BAD_RESPONSE, message, http_status=http_status)
 
 
@@ -80,7 +88,10 @@ def as_operation(payload: dict[str, Any]) -> dict[str, Any] | ApiError:
 
 
 def as_page(payload: dict[str, Any]) -> tuple[list[dict[str, Any]], str | None] | ApiError:
-    """Return the jobs and the next page's token of a list answer; an empty list is ``{}`` on the wire."""
+    """Return the jobs and the next page's token.
+
+    :param payload: a list answer; an empty list is ``{}`` on the wire.
+    """
     jobs = payload.get("tuningJobs", [])
     token = payload.get("nextPageToken") or None
     if not isinstance(jobs, list) or not (token is None or isinstance(token, str)) or "error" in payload:

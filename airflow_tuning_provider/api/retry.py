@@ -33,6 +33,7 @@ class RetryPolicy:
     ) -> float | None:
         """Return the seconds to wait before sending ``request`` again, or ``None`` to give up.
 
+        :param error: how it failed.
         :param failures: failures so far, this one included.
         :param elapsed: seconds since the first failure.
         :param random: a number in [0, 1), drawn by the caller.
@@ -51,7 +52,10 @@ class RetryPolicy:
         return delay if elapsed + delay <= self.budget else None
 
     def backoff(self, failures: int, random: float) -> float:
-        """Return the delay after ``failures`` consecutive failures, without regard to the budget."""
+        """Return the delay after ``failures`` consecutive failures, without regard to the budget.
+
+        :param random: a number in [0, 1), drawn by the caller.
+        """
         exponent = min(max(failures, 1) - 1, 32)
         bound: float = min(self.max_delay, self.initial * self.multiplier**exponent)
         # Full jitter, but never a busy loop.
@@ -72,5 +76,5 @@ def may_repeat(request: ApiRequest, error: ApiError) -> bool:
 
 
 def is_ambiguous(error: ApiError) -> bool:
-    """Whether a call may have taken effect although it failed."""
+    """Whether a call may have taken effect although it failed with ``error``."""
     return error.sent and error.kind in (ErrorKind.UNAVAILABLE, ErrorKind.BAD_RESPONSE)

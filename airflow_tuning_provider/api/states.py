@@ -74,7 +74,7 @@ def in_words(state: str) -> str:
 
 
 def has_ended_in_words(state: str) -> str:
-    """Say of a job that ended how it did: ``has failed``, ``has been cancelled``."""
+    """Say of a job that ended in ``state`` how it did: ``has failed``, ``has been cancelled``."""
     words = in_words(state)
     return f"has been {words}" if state == JobState.CANCELLED.value else f"has {words}"
 

@@ -142,6 +142,24 @@ def build(
 
     Unset (``None``) parameters are left out, so that the service's own recommended values apply.
 
+    :param base_model: model to tune; or ``pre_tuned_model``.
+    :param training_dataset_uri: ``gs://`` JSONL file, or the resource name of a Vertex AI dataset.
+    :param validation_dataset_uri: the same for validation data.
+    :param epoch_count: passes over the training data, 1 or more.
+    :param learning_rate_multiplier: factor on the recommended learning rate, above 0.
+    :param adapter_size: a rank, or the API's name for it; see :func:`adapter_size`.
+    :param beta: weight of the original model in preference optimization, above 0.
+    :param preference_optimization: tune on preferences instead of examples.
+    :param export_last_checkpoint_only: keep no intermediate checkpoints.
+    :param evaluation_config: the API's EvaluationConfig.
+    :param pre_tuned_model: Model Registry name of a model to tune further, or the API's PreTunedModel.
+    :param pre_tuned_model_checkpoint_id: checkpoint of it to start from.
+    :param tuned_model_display_name: name of the tuned model, at most 128 characters.
+    :param description: description of the job.
+    :param labels: labels of the job.
+    :param kms_key_name: Cloud KMS key; or ``encryption_spec``.
+    :param encryption_spec: the API's EncryptionSpec.
+    :param service_account: service account that the job runs as.
     :raises InvalidInputError: for the first parameter that the API could not accept.
     """
     if kms_key_name is not None and encryption_spec is not None:
@@ -315,6 +333,7 @@ def _check_metadata(job: TuningJob, field: str) -> None:
 def check_dataset_uri(value: object, field: str) -> str:
     """Return ``value`` if it is a ``gs://`` object or a Vertex AI dataset's resource name.
 
+    :param field: how errors call the value.
     :raises InvalidInputError: if it is anything else.
     """
     if isinstance(value, str) and value.startswith("projects/"):
@@ -332,6 +351,7 @@ def check_labels(labels: object, field: str) -> dict[str, str]:
     Keys and values: at most 64 characters, lowercase letters of any script, digits, ``_`` and ``-``
     (TuningJob.labels in the discovery document).
 
+    :param field: how errors call the value.
     :raises InvalidInputError: naming the label at fault.
     """
     labels = _mapping(labels, field)
@@ -355,8 +375,9 @@ def _is_label_text(text: str) -> bool:
 
 
 def adapter_size(value: object, field: str = "adapter_size") -> str:
-    """Return the enum name for a rank (1, 2, 4, 8, 16, 32, also as text) or an enum name.
+    """Return the enum name for ``value``: a rank (1, 2, 4, 8, 16, 32, also as text) or an enum name.
 
+    :param field: how errors call the value.
     :raises InvalidInputError: for any other size.
     """
     if isinstance(value, str) and value in ADAPTER_SIZES.values():
