@@ -1,0 +1,302 @@
+"""The rules of the code's structure, read from its syntax trees, so that no module has to be trusted to keep them."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PACKAGE = "airflow_tuning_provider"
+ROOT = Path(__file__).parents[2] / PACKAGE
+FILES = sorted(path for path in ROOT.rglob("*.py") if "example_dags" not in path.parts)
+
+# What each part may import of the package; "" is the package itself, which holds the version only.
+ALLOWED: dict[str, set[str]] = {
+    "": set(),
+    "provider_info": {""},
+    "api": {"api"},
+    "exceptions": {"api"},
+    "hooks": {"", "hooks", "api", "exceptions", "provider_info"},
+    "links": {"links", "api"},
+    "triggers": {"triggers", "links", "hooks", "api", "exceptions"},
+    "operators": {"operators", "triggers", "links", "hooks", "api", "exceptions", "provider_info"},
+    "sensors": {"operators.base", "sensors", "triggers", "links", "hooks", "api", "exceptions"},
+    "emulator": {"emulator"},
+}
+# What else each part may import. ``None`` is everything.
+STDLIB = set(sys.stdlib_module_names)
+AIRFLOW = {"airflow", "pendulum"}
+EXTERNAL: dict[str, set[str] | None] = {
+    "": STDLIB,
+    "provider_info": {"__future__", "typing"},
+    "api": (STDLIB | {"pendulum"})
+    - {"asyncio", "http", "io", "os", "pathlib", "random", "secrets", "select", "socket", "ssl", "subprocess"}
+    - {"tempfile", "threading", "time", "uuid"},
+    "exceptions": STDLIB | AIRFLOW,
+    "hooks": STDLIB | AIRFLOW | {"aiohttp", "google", "requests", "urllib3", "yarl"},
+    "links": STDLIB | AIRFLOW,
+    "triggers": STDLIB | AIRFLOW,
+    "operators": STDLIB | AIRFLOW,
+    "sensors": STDLIB | AIRFLOW,
+    "emulator": None,
+}
+HEAVY = ("requests", "google.auth", "aiohttp", "fastapi", "uvicorn")
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def part(module: str) -> str:
+    """``airflow_tuning_provider.api.names`` belongs to ``api``."""
+    return [*module.split("."), ""][1]
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Yield every module that a file imports anywhere, also inside functions and for type checkers only."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: imports are absolute here"
+            for alias in node.names:
+                yield f"{node.module}.{alias.name}"
+
+
+def inside(imported: str) -> str | None:
+    """Return what an import takes of this package, such as ``operators.base``; ``None`` for other packages."""
+    head, _, rest = imported.partition(".")
+    if head != PACKAGE:
+        return None
+    while rest:
+        path = ROOT.joinpath(*rest.split("."))
+        if path.is_dir() or path.with_suffix(".py").exists():
+            return rest
+        rest = rest.rpartition(".")[0]
+    return ""
+
+
+def ids(path: Path) -> str:
+    return module_name(path).removeprefix(f"{PACKAGE}.")
+
+
+def test_every_part_has_its_rule() -> None:
+    assert {part(module_name(path)) for path in FILES} == set(ALLOWED) == set(EXTERNAL)
+    assert len(FILES) > 40
+
+
+@pytest.mark.parametrize("path", FILES, ids=ids)
+def test_imports_point_downward(path: Path) -> None:
+    allowed = ALLOWED[part(module_name(path))]
+    taken = {target for imported in imports(path) if (target := inside(imported)) is not None}
+    wrong = {target for target in taken if target.split(".")[0] not in allowed and target not in allowed}
+    assert not wrong
+
+
+@pytest.mark.parametrize("path", FILES, ids=ids)
+def test_foreign_imports(path: Path) -> None:
+    foreign = {imported.split(".")[0] for imported in imports(path)} - {PACKAGE}
+    assert "asgiref" not in foreign, "sync_to_async loses Airflow's kill message"
+    allowed = EXTERNAL[part(module_name(path))]
+    if allowed is None:
+        assert not foreign & {"airflow", "pendulum"}, "the emulator runs without Airflow"
+    else:
+        assert foreign <= allowed
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if part(module_name(path)) == "api"], ids=ids)
+def test_the_core_reads_no_clock_and_does_no_io(path: Path) -> None:
+    assert not {
+        imported for imported in imports(path) if imported.startswith(("urllib.request", "urllib.error"))
+    }
+    called = {
+        node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Call)
+    }
+    assert not called & {
+        "open",
+        "input",
+        "print",
+        "now",
+        "utcnow",
+        "today",
+        "getLogger",
+        "sleep",
+        "eval",
+        "exec",
+    }
+
+
+# -- what importing costs ---------------------------------------------------------------------------
+
+
+def loaded(code: str) -> set[str]:
+    """Run ``code`` in a fresh interpreter; return what it puts into ``new``."""
+    script = f"import json, sys\n{code}\nprint('\\n' + json.dumps(sorted(new)))"
+    run = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=100
+    )
+    return set(json.loads(run.stdout.splitlines()[-1]))
+
+
+def test_parsing_a_dag_file_loads_no_http_library() -> None:
+    new = loaded(
+        "import airflow.sdk, airflow.triggers.base\n"
+        "before = set(sys.modules)\n"
+        f"import {PACKAGE}.operators.tuning_job, {PACKAGE}.sensors.tuning_job\n"
+        f"import {PACKAGE}.triggers.tuning_job, {PACKAGE}.links.tuning_job\n"
+        "new = set(sys.modules) - before"
+    )
+    assert f"{PACKAGE}.operators.tuning_job" in new
+    assert not {name for name in new if name.startswith((*HEAVY, f"{PACKAGE}.emulator", "google"))}
+
+
+def test_the_core_and_the_metadata_load_neither_airflow_nor_http() -> None:
+    modules = [module_name(path) for path in FILES if part(module_name(path)) in ("api", "provider_info")]
+    new = loaded(f"import {', '.join(modules)}\nnew = set(sys.modules)")
+    assert set(modules) <= new
+    assert not {name for name in new if name.split(".")[0] == "airflow" or name.startswith(HEAVY)}
+
+
+def test_the_metadata_loads_nothing_at_all() -> None:
+    new = loaded(
+        f"import typing\nbefore = set(sys.modules)\nimport {PACKAGE}.provider_info\nnew = set(sys.modules) - before"
+    )
+    assert new - {"__future__"} == {PACKAGE, f"{PACKAGE}.provider_info"}
+
+
+# -- template fields --------------------------------------------------------------------------------
+
+
+def task_classes() -> list[Any]:
+    return [
+        pytest.param(path, node, id=node.name)
+        for path in FILES
+        if part(module_name(path)) in ("operators", "sensors")
+        for node in tree(path).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+        if any(isinstance(item, ast.FunctionDef) and item.name == "execute" for item in node.body)
+    ]
+
+
+def init_of(node: ast.ClassDef) -> ast.FunctionDef:
+    return next(item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__")
+
+
+def test_all_operators_and_sensors_are_looked_at() -> None:
+    assert {param.id for param in task_classes()} >= {
+        "CreateTuningJobOperator",
+        "CancelTuningJobOperator",
+        "RebaseTunedModelOperator",
+        "TuningJobSensor",
+    }
+
+
+@pytest.mark.parametrize(("path", "node"), task_classes())
+def test_template_fields_are_stored_verbatim(path: Path, node: ast.ClassDef) -> None:
+    """Airflow renders attributes after ``__init__``: what is changed or derived there would not be rendered."""
+    cls = getattr(importlib.import_module(module_name(path)), node.name)
+    init = init_of(node)
+    verbatim = {
+        statement.targets[0].attr
+        for statement in init.body
+        if isinstance(statement, ast.Assign)
+        and isinstance(statement.targets[0], ast.Attribute)
+        and isinstance(statement.value, ast.Name)
+        and statement.targets[0].attr == statement.value.id
+    }
+    parameters = {argument.arg: argument for argument in init.args.kwonlyargs}
+    # Everything but Airflow's own, which Airflow stores
+    assert set(cls.template_fields) & set(parameters) <= verbatim
+    assert set(cls.template_fields) <= set(parameters), "every template field is a parameter"
+    assert len(set(cls.template_fields)) == len(cls.template_fields), "each once"
+    assert set(getattr(cls, "template_fields_renderers", {})) <= set(cls.template_fields)
+    used = [
+        node.id for node in ast.walk(init) if isinstance(node, ast.Name) and node.id in cls.template_fields
+    ]
+    assert sorted(used) == sorted(cls.template_fields), (
+        "a template field is stored in __init__, and not looked at"
+    )
+
+
+@pytest.mark.parametrize(("path", "node"), task_classes())
+def test_every_parameter_that_can_be_a_template_is_one(path: Path, node: ast.ClassDef) -> None:
+    """What is left is the policy of the task itself, which is plainly true or false."""
+    cls = getattr(importlib.import_module(module_name(path)), node.name)
+    init = init_of(node)
+    assert [argument.arg for argument in init.args.args] == ["self"], "parameters are given by name"
+    for argument in init.args.kwonlyargs:
+        annotation = ast.unparse(argument.annotation) if argument.annotation else ""
+        assert (argument.arg in cls.template_fields) is (annotation != "bool"), argument.arg
+
+
+# -- docstrings -------------------------------------------------------------------------------------
+
+# Airflow's own, and those that say what they are by their name and place.
+_KNOWN_PARAMETERS = {"self", "cls", "context", "event", "kwargs", "ti_key", "operator", "exc_info"}
+
+
+def _refers(docstring: str) -> bool:
+    return bool(re.search(r"See :meth:|are those of\s+:class:", docstring))
+
+
+def public_functions(path: Path) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef, str]]:
+    """Yield name, function and the docstring that has to tell its parameters; ``__init__`` is told by its class."""
+    for node in tree(path).body:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and not node.name.startswith("_"):
+            yield node.name, node, ast.get_docstring(node) or ""
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            for item in node.body:
+                if isinstance(item, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                    owner: Any = node if item.name == "__init__" else item
+                    if item.name == "__init__" or not item.name.startswith("_"):
+                        yield f"{node.name}.{item.name}", item, ast.get_docstring(owner) or ""
+
+
+DOCUMENTED = [
+    path
+    for path in FILES
+    if part(module_name(path)) in ("api", "exceptions", "hooks", "links", "operators", "sensors", "triggers")
+]
+
+
+@pytest.mark.parametrize("path", DOCUMENTED, ids=ids)
+def test_everything_public_says_what_it_is(path: Path) -> None:
+    assert ast.get_docstring(tree(path)) or not tree(path).body
+    for node in tree(path).body:
+        if isinstance(
+            node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+        ) and not node.name.startswith("_"):
+            assert ast.get_docstring(node), node.name
+
+
+@pytest.mark.parametrize("path", DOCUMENTED, ids=ids)
+def test_public_docstrings_name_every_parameter(path: Path) -> None:
+    """Of the core, everything; of the shells, what a user's DAG file can give."""
+    core = part(module_name(path)) in ("api", "exceptions")
+    missing = {}
+    for name, function, docstring in public_functions(path):
+        if not core and not re.fullmatch(r"\w+(Operator|Sensor|Hook)\.__init__", name):
+            continue
+        arguments = function.args
+        given = {item.arg for item in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)}
+        untold = {item for item in given - _KNOWN_PARAMETERS if not re.search(rf"\b{item}\b", docstring)}
+        if untold and not _refers(docstring):
+            missing[name] = sorted(untold)
+    assert not missing
