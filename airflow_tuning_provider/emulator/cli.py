@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import ipaddress
 import math
+import ssl
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -77,6 +78,13 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="allow a --host that other machines can reach; the control API has no authentication",
     )
+    p.add_argument(
+        "--tls-cert",
+        type=Path,
+        metavar="FILE",
+        help="speak https with this certificate (PEM, with its chain); needs --tls-key",
+    )
+    p.add_argument("--tls-key", type=Path, metavar="FILE", help="the certificate's private key (PEM)")
     return p
 
 
@@ -121,6 +129,7 @@ def settings_from(arguments: Sequence[str] | None) -> tuple[argparse.ArgumentPar
         )
     if values.token is not None and not values.token.strip():
         p.error("argument --token: got an empty value; give the token to accept, or leave the option out")
+    _check_tls(p, values.tls_cert, values.tls_key)
     read = values.datasets == "read" or (values.datasets == "auto" and datasets.can_read())
     if read and not _has_storage_client():
         if values.datasets == "read":
@@ -130,6 +139,22 @@ def settings_from(arguments: Sequence[str] | None) -> tuple[argparse.ArgumentPar
             )
         read = False
     return p, Settings(**vars(values), read_datasets=read)
+
+
+def _check_tls(p: argparse.ArgumentParser, cert: Path | None, key: Path | None) -> None:
+    if (cert is None) != (key is None):
+        p.error("argument --tls-cert/--tls-key: one does not work without the other")
+    if cert is None or key is None:
+        return
+
+    def no_password() -> str:
+        raise ValueError("the key is encrypted")
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, no_password)
+    except (OSError, ValueError) as e:
+        reason = getattr(e, "reason", None) or getattr(e, "strerror", None) or e
+        p.error(f"argument --tls-cert/--tls-key: cannot use {cert} with {key}: {reason}")
 
 
 def _has_storage_client() -> bool:

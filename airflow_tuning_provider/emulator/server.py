@@ -108,8 +108,11 @@ def run(settings: Settings, store: Store, sock: socket.socket) -> None:
         access_log=False,
         server_header=False,
         timeout_keep_alive=75,
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
     )
-    server = _Server(config, settings, f"http://{host}:{sock.getsockname()[1]}")
+    scheme = "https" if config.is_ssl else "http"
+    server = _Server(config, settings, f"{scheme}://{host}:{sock.getsockname()[1]}")
     asyncio.run(server.serve([sock]))
 
 

@@ -22,3 +22,5 @@ class Settings:
     datasets: str = "auto"
     read_datasets: bool = False
     allow_remote: bool = False
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
