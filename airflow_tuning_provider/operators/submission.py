@@ -80,6 +80,7 @@ class Submission:
         self.phase = Phase.NOTHING_SENT
         self.name: str | None = None
         self.kill_requested = False
+        self._known_before: set[str] = set()
 
     def find_or_create(self, *, poll_interval: float) -> tuple[Job, bool]:
         """Return the task instance's job, and whether this call created it.
@@ -89,7 +90,9 @@ class Submission:
         :raises TuningError: if the lookup or the create was refused; nothing was created then.
         """
         while True:
-            decision = decide(self._look(), self._identity, self._body)
+            own = self._look()
+            self._known_before = {str(job["name"]) for job in own}
+            decision = decide(own, self._identity, self._body)
             job = decision.job
             if job is None:
                 return self._create(), True
@@ -174,12 +177,15 @@ class Submission:
         )
 
     def _find_lost(self) -> Job | None:
-        """Look for the job of a create that was not answered, long enough for it to appear."""
+        """Look for the job of a create that was not answered, long enough for it to appear.
+
+        It may have ended by the time it is found; what was there before the create is not it.
+        """
         self._recovering = True
         for delay in LOOKUP_DELAYS:
             time.sleep(delay)
             try:
-                found = self._under_way()
+                found = [job for job in self._look() if str(job["name"]) not in self._known_before]
             except TuningError as error:
                 raise TuningFateUnknownError(
                     "A tuning job may have been created, and may cost money: the create was not answered, and "
@@ -188,7 +194,7 @@ class Submission:
                     api_error=error.api_error,
                 ) from error
             if found:
-                return found[0]
+                return next((job for job in found if may_be_joined(str(job.get("state")))), found[0])
         return None
 
     def _look(self) -> list[Job]:
