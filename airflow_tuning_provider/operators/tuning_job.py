@@ -33,6 +33,7 @@ from airflow_tuning_provider.exceptions import (
     refusing_invalid_input,
 )
 from airflow_tuning_provider.links.tuning_job import LINKS, TuningJobLink, store
+from airflow_tuning_provider.operators.attempts import is_replaced
 from airflow_tuning_provider.operators.base import (
     DEFAULT_CONN_ID,
     SCOPE_FIELDS,
@@ -56,11 +57,18 @@ def _outlives(operator: CreateTuningJobOperator | RebaseTunedModelOperator) -> b
 
 
 def cancel_killed(operator: CreateTuningJobOperator | RebaseTunedModelOperator) -> None:
-    """Cancel what an operator that is killed has submitted."""
-    if operator._submission is None or not operator.cancel_on_kill:
+    """Cancel what an operator that is killed has submitted, unless another attempt goes on with it."""
+    from airflow_tuning_provider.operators.submission import Phase
+
+    submission = operator._submission
+    if submission is None or not operator.cancel_on_kill:
+        return
+    # A job that is still being created is not waited for by anybody: cancelling it keeps it from being a second one.
+    if submission.phase in (Phase.KNOWN, Phase.FATE_UNKNOWN) and is_replaced():
+        operator.log.info("Another attempt takes the place of this one: the tuning job goes on.")
         return
     try:
-        done = operator._submission.kill()
+        done = submission.kill()
     except TuningError as error:
         operator.log.error("The task was killed, but its tuning job may go on and cost money: %s", error)
     else:

@@ -1,0 +1,59 @@
+"""Asks Airflow whether an attempt that is killed has a successor.
+
+Airflow ends a task's process not only when a user ends the task. It also does when the task was cleared, when
+its heartbeat was late, and when its scheduler died and the next one starts it anew. In these cases the next
+attempt joins the tuning job, perhaps has joined it already: it must not be cancelled.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+_ANSWER_SECONDS = 2.0
+"""How long Airflow may take to answer. Five seconds after SIGTERM it sends SIGKILL."""
+
+_NOT_LIVE = (404, 410)
+_ENDED = frozenset({"failed", "success", "skipped", "removed", "upstream_failed"})
+
+
+def is_replaced() -> bool:
+    """Return whether another attempt takes the place of the one that runs in this process.
+
+    For use in a signal handler. Airflow is asked in a thread, because the interrupted one may be in the
+    middle of a conversation with it; without an answer in time it is taken that there is no other attempt.
+    """
+    answers: list[bool] = []
+    # A daemon: if it has to wait for the interrupted thread, nothing waits for it.
+    thread = threading.Thread(target=lambda: answers.append(_ask()), daemon=True)
+    thread.start()
+    thread.join(_ANSWER_SECONDS)
+    return any(answers)
+
+
+def _ask() -> bool:
+    try:
+        from airflow.sdk import get_current_context
+        from airflow.sdk.exceptions import AirflowRuntimeError
+        from airflow.sdk.execution_time import task_runner
+        from airflow.sdk.execution_time.comms import GetTaskStates, ValidateInletsAndOutlets
+
+        ti: Any = get_current_context()["ti"]
+        supervisor = task_runner.SUPERVISOR_COMMS
+        try:
+            # Every attempt has an id of its own. This is the one question about an id that changes nothing.
+            supervisor.send(ValidateInletsAndOutlets(ti_id=ti.id))
+        except AirflowRuntimeError as error:
+            if (error.error.detail or {}).get("status_code") not in _NOT_LIVE:
+                return False
+        else:
+            return False
+        answer = supervisor.send(
+            GetTaskStates(
+                dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
+            )
+        )
+        states = getattr(answer, "task_states", {}).get(ti.run_id, {})
+        return bool(states) and not _ENDED & set(states.values())
+    except Exception:  # noqa: BLE001 - there is no Airflow to ask, as in a test, or it does not answer
+        return False
