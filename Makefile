@@ -86,3 +86,13 @@ constraints: .venv/made ## pin the newest versions of all dependencies
 .PHONY: clean
 clean: ## remove everything that was installed or built
 	@rm -rf .venv .venvs .demo dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+.venvs/peers/made: .venv/made
+	@echo "Installing the peers ..."
+	@$(UV) venv --quiet --allow-existing --python $(BIN)/python .venvs/peers
+	@$(UV) pip install --quiet --python .venvs/peers/bin/python --requirement benchmarks/peers.txt --editable .
+	@touch $@
+
+.PHONY: bench
+bench: .venv/test .venvs/peers/made ## measure beside other ways, and write benchmarks/results.md (about 2 h)
+	@$(CLEAN_ENV) $(BIN)/python -m benchmarks --peers .venvs/peers/bin/python

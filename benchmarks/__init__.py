@@ -1,0 +1,1 @@
+"""What waiting for tuning jobs and parsing their DAGs costs, measured beside other ways: ``make bench``."""

@@ -1,0 +1,122 @@
+"""One Airflow ``TriggerRunner`` with many jobs that wait; run as a process of its own.
+
+    python -m benchmarks.waiting --kind ours --names FILE --out FILE --interval 60 --seconds 120
+
+Writes JSON: CPU, memory, gaps of the event loop, and when each event came. Says on standard error when the
+measurement begins.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.import_cost import resident_megabytes
+
+_TICK = 0.01
+
+
+async def watch_gaps(gaps: list[float]) -> None:
+    """Note when the event loop let this coroutine wait longer than it asked for, and was busy meanwhile.
+
+    On a machine that does other things too, a gap in wall-clock time says little: what counts is how long the
+    loop's own thread computed without a break.
+    """
+    while True:
+        before, busy = time.perf_counter(), time.thread_time()
+        await asyncio.sleep(_TICK)
+        gap = min(time.perf_counter() - before - _TICK, time.thread_time() - busy)
+        if gap > 0.02:
+            gaps.append(gap)
+
+
+def workload(index: int, name: str, kind: str, interval: float) -> Any:
+    """Return what the triggerer hands to its runner for one deferred task."""
+    from airflow.executors.workloads import RunTrigger
+    from airflow.models.trigger import Trigger
+
+    if kind == "ours":
+        from airflow_tuning_provider.triggers.tuning_job import TuningJobTrigger as Waiting
+    else:
+        from benchmarks.one_loop_per_job import OneLoopPerJobTrigger as Waiting  # type: ignore[assignment]
+    trigger = Waiting(
+        tuning_job_name=name,
+        poll_interval=interval,
+        end_time=time.time() + 86400,
+        gcp_conn_id="google_cloud_default",
+    )
+    path, kwargs = trigger.serialize()
+    return RunTrigger(id=index, ti=None, classpath=path, encrypted_kwargs=Trigger.encrypt_kwargs(kwargs))
+
+
+async def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Start all triggers, let them settle, and measure."""
+    from airflow.jobs.triggerer_job_runner import TriggerRunner
+
+    names = options.names.split()
+    runner = TriggerRunner()  # Airflow's own; its events are taken here instead of by a supervisor
+    for index, name in enumerate(names, 1):
+        runner.to_create.append(workload(index, name, options.kind, options.interval))
+    began = time.monotonic()
+    await runner.create_triggers()
+    # The first looks come early; what is measured is the steady state after them.
+    await asyncio.sleep(options.settle)
+    gaps: list[float] = []
+    watcher = asyncio.create_task(watch_gaps(gaps))
+    sys.stderr.write("MEASURING\n")
+    sys.stderr.flush()
+    cpu, start, start_wall = time.process_time(), time.monotonic(), time.time()
+    events: dict[str, float] = {}
+    while time.monotonic() - start < options.seconds:
+        await asyncio.sleep(0.05)
+        while runner.events:
+            event = runner.events.popleft()[1]
+            events[event.payload["tuning_job_name"]] = time.time()
+    spent = time.process_time() - cpu
+    watcher.cancel()
+    elapsed = time.monotonic() - start
+    for details in runner.triggers.values():
+        details["task"].cancel()
+    await asyncio.wait([details["task"] for details in runner.triggers.values()])
+    return {
+        "jobs": len(names),
+        "cpu_seconds_a_minute": spent / elapsed * 60,
+        "megabytes": resident_megabytes(),
+        "peak_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000,
+        "largest_gap_ms": max(gaps, default=0.0) * 1000,
+        "gaps_over_100_ms": sum(gap > 0.1 for gap in gaps),
+        "started_in": start - began - options.settle,
+        "measured_from": start_wall,
+        "events": events,
+    }
+
+
+def main() -> None:
+    """Measure what the command line says."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--kind", choices=["ours", "one-loop-per-job"], required=True)
+    parser.add_argument("--names", required=True, help="file with the jobs' names")
+    parser.add_argument("--out", required=True, help="file for the figures")
+    parser.add_argument("--interval", type=float, default=60.0)
+    parser.add_argument("--settle", type=float, default=100.0, help="seconds before the measurement")
+    parser.add_argument("--seconds", type=float, default=120.0, help="seconds of the measurement")
+    import logging
+
+    import structlog
+
+    # Airflow's triggerer writes each line to the task's own log; here they would only be noise.
+    logging.disable(logging.WARNING)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    options = parser.parse_args()
+    options.names = Path(options.names).read_text()
+    Path(options.out).write_text(json.dumps(asyncio.run(measure(options))))
+
+
+if __name__ == "__main__":
+    main()
