@@ -1,4 +1,8 @@
-"""Sending calls without blocking an event loop: google-auth's asynchronous session over aiohttp."""
+"""Sending calls without blocking an event loop: google-auth's credentials over aiohttp.
+
+Not google-auth's own asynchronous session: before its latest versions it sends a create again after a 503,
+with no way to stop it, and its DEBUG log shows the token.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +12,13 @@ import functools
 import os
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeGuard, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
-from google.auth.aio.credentials import Credentials as AsyncCredentials
-from google.auth.aio.transport.aiohttp import Request, Response
-from google.auth.aio.transport.sessions import AsyncAuthorizedSession
 from google.auth.exceptions import GoogleAuthError
 from yarl import URL
 
@@ -65,44 +66,6 @@ def _context(bundle: str) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=bundle)
 
 
-class _ReadyCredentials(AsyncCredentials):
-    """Adds the token that :class:`AsyncTransport` keeps fresh, and what belongs to it.
-
-    ``refresh`` stays unimplemented, so that the session returns a 401 instead of handling it by itself.
-    """
-
-    def __init__(self, credentials: Any) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._source = credentials
-
-    async def before_request(self, request: Any, method: str, url: str, headers: dict[str, str]) -> None:
-        self._source.apply(headers)
-
-
-class _Request(Request):
-    """google-auth's adapter to aiohttp, without its DEBUG log: that shows the token."""
-
-    def __init__(self, client: aiohttp.ClientSession) -> None:
-        super().__init__(client)
-        self._client = client
-
-    async def __call__(
-        self,
-        url: str,
-        method: str = "GET",
-        body: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
-        timeout: Any = None,
-        **kwargs: Any,
-    ) -> Response:
-        # What is not even connected shortly before the end has surely not been sent.
-        limits = aiohttp.ClientTimeout(total=timeout, connect=timeout * 0.9)
-        response = await self._client.request(
-            method, url, data=body, headers=headers, timeout=limits, **_proxy_for(url), **kwargs
-        )
-        return Response(response)
-
-
 def _proxy_for(url: str) -> dict[str, Any]:
     """Return aiohttp's arguments for the proxy that the environment names."""
     # Not aiohttp's trust_env: that also reads ~/.netrc, and refuses a request that has a token then.
@@ -125,7 +88,7 @@ class AsyncTransport(TransportBase):
     :param tls: see :func:`tls_context`; reads files, so it is made elsewhere than on the loop.
     """
 
-    _session: AsyncAuthorizedSession | None = None
+    _session: aiohttp.ClientSession | None = None
     _loop: asyncio.AbstractEventLoop | None = None
     _refreshing: asyncio.Task[ApiError | None] | None = None
 
@@ -134,14 +97,13 @@ class AsyncTransport(TransportBase):
         self._tls = tls
 
     @property
-    def session(self) -> AsyncAuthorizedSession:
+    def session(self) -> aiohttp.ClientSession:
         """The pooled session; made when first needed, and anew for another event loop."""
         loop = asyncio.get_running_loop()
         if self._session is None or self._loop is not loop:
-            client = aiohttp.ClientSession(
+            self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(ssl=self._tls), cookie_jar=aiohttp.DummyCookieJar()
             )
-            self._session = AsyncAuthorizedSession(_ReadyCredentials(self.credentials), _Request(client))
             self._loop = loop
         return self._session
 
@@ -179,28 +141,25 @@ class AsyncTransport(TransportBase):
         return result
 
     async def _send(self, call: Call[T]) -> T | ApiError:
-        url, headers, body = self.prepare(call.request)
+        url, headers, body = self.authorized(call.request)
+        # What is not even connected shortly before the end has surely not been sent.
+        timeout = aiohttp.ClientTimeout(total=self.request_timeout, connect=self.request_timeout * 0.9)
         try:
-            response = await self.session.request(
+            async with self.session.request(
                 call.request.method,
                 url,
                 data=body,
                 headers=headers,
-                # The session's own retries would repeat a create; when to repeat is decided in perform.
-                total_attempts=1,
-                max_allowed_time=None,  # type: ignore[arg-type]
-                timeout=self.request_timeout,
+                timeout=timeout,
                 allow_redirects=False,
-            )
-            try:
+                **_proxy_for(url),
+            ) as response:
                 content = await _content(response)
-            finally:
-                await response.close()
-        except (GoogleAuthError, aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
             return _transport_error(error)
         if isinstance(content, ApiError):
             return content
-        payload = read(Answer(response.status_code, response.headers, content), now=time.time())
+        payload = read(Answer(response.status, response.headers, content), now=time.time())
         return payload if isinstance(payload, ApiError) else call.read(payload)
 
     async def _refresh(self, stale: str | None) -> ApiError | None:
@@ -227,30 +186,28 @@ def is_under_way(task: asyncio.Task[Any] | None) -> TypeGuard[asyncio.Task[Any]]
     return task is not None and not task.done() and task.get_loop() is asyncio.get_running_loop()
 
 
-async def _content(response: Any) -> bytes | ApiError:
+async def _content(response: aiohttp.ClientResponse) -> bytes | ApiError:
     chunks: list[bytes] = []
     size = 0
-    async for chunk in response.content(CHUNK):
+    async for chunk in response.content.iter_chunked(CHUNK):
         chunks.append(chunk)
         size += len(chunk)
         if size > MAX_BODY_BYTES:
-            return too_large(response.status_code)
+            return too_large(response.status)
     return b"".join(chunks)
 
 
-def _transport_error(error: BaseException) -> ApiError:
+def _transport_error(error: Exception) -> ApiError:
     """Say what a failed connection means."""
-    # google-auth wraps what aiohttp raised while a body was read.
-    cause = error.__cause__ or error if isinstance(error, GoogleAuthError) else error
-    if isinstance(cause, aiohttp.ClientConnectorCertificateError):
-        return wrong_host(cause.certificate_error)
-    if isinstance(cause, aiohttp.ClientConnectorError) and is_wrong_host(cause.os_error):
-        return wrong_host(cause.os_error)
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return wrong_host(error.certificate_error)
+    if isinstance(error, aiohttp.ClientConnectorError) and is_wrong_host(error.os_error):
+        return wrong_host(error.os_error)
     sent = not isinstance(
-        cause, (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError, aiohttp.ConnectionTimeoutError)
+        error, (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError, aiohttp.ConnectionTimeoutError)
     )
-    if isinstance(cause, asyncio.TimeoutError):
+    if isinstance(error, asyncio.TimeoutError):
         return ApiError(ErrorKind.UNAVAILABLE, "no whole answer within request_timeout", sent=sent)
     return ApiError(
-        ErrorKind.UNAVAILABLE, f"the connection failed: {type(cause).__name__}: {cause}", sent=sent
+        ErrorKind.UNAVAILABLE, f"the connection failed: {type(error).__name__}: {error}", sent=sent
     )

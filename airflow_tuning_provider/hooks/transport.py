@@ -222,7 +222,8 @@ class Transport(TransportBase):
 
 def is_wrong_host(error: BaseException | None) -> bool:
     """Whether a TLS handshake failed for a reason that lasts: the certificate, or a port that speaks no TLS."""
-    if isinstance(error, ssl.SSLCertVerificationError):
+    # urllib3 before version 2 has its own class for a certificate of another host, in places that varied.
+    if isinstance(error, ssl.SSLCertVerificationError) or type(error).__name__ == "CertificateError":
         return True
     return isinstance(error, ssl.SSLError) and error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST")
 

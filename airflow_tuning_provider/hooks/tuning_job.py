@@ -395,7 +395,7 @@ class TuningJobHook(_HookBase):
 
 
 class TuningJobAsyncHook(_HookBase):
-    """Calls the tuning API without blocking the event loop, through google-auth's async session.
+    """Calls the tuning API without blocking the event loop, with google-auth's credentials over aiohttp.
 
     Methods and parameters are those of :class:`TuningJobHook`. Credentials are made and refreshed in a
     thread, one refresh at a time. Use it as an async context manager, or await :meth:`close`.
@@ -627,5 +627,3 @@ class TuningJobAsyncHook(_HookBase):
             return True, _can_be_listed(call, transport)
         except Exception as error:  # noqa: BLE001 - the button shows whatever went wrong
             return False, str(error)
-        finally:
-            await self.close()

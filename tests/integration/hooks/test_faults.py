@@ -330,7 +330,7 @@ class TestNoConnection:
 
     def test_an_unknown_host(self, hooks: Hooks, connect: Connect) -> None:
         connect(api_endpoint="https://vertex.invalid")
-        with pytest.raises(TuningUnavailableError, match=r"vertex\.invalid") as caught:
+        with pytest.raises(TuningUnavailableError, match="the connection failed") as caught:
             hooks(retry_policy=ONCE).get_tuning_job("1")
         assert caught.value.api_error is not None
         assert not caught.value.api_error.sent
