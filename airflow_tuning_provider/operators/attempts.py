@@ -8,6 +8,7 @@ attempt joins the tuning job, perhaps has joined it already: it must not be canc
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 _ANSWER_SECONDS = 2.0
@@ -17,21 +18,39 @@ _NOT_LIVE = (404, 410)
 _ENDED = frozenset({"failed", "success", "skipped", "removed", "upstream_failed"})
 
 
-def is_replaced() -> bool:
-    """Return whether another attempt takes the place of the one that runs in this process.
+def unless_replaced(action: Callable[[], object], *, log: Any) -> None:
+    """Do something, unless another attempt takes the place of the one that runs in this process.
 
-    For use in a signal handler. Airflow is asked in a thread, because the interrupted one may be in the
-    middle of a conversation with it; without an answer in time it is taken that there is no other attempt.
+    For use in a signal handler. Airflow is asked in a thread; if it does not answer in time, it is taken that
+    there is no other attempt. Where the handler has interrupted a conversation with Airflow, which has to be
+    ended first, this returns at once, and a thread does the rest.
     """
     answers: list[bool] = []
-    # A daemon: if it has to wait for the interrupted thread, nothing waits for it.
-    thread = threading.Thread(target=lambda: answers.append(_ask()), daemon=True)
-    thread.start()
-    thread.join(_ANSWER_SECONDS)
-    return any(answers)
+    question = threading.Thread(target=lambda: answers.append(_is_replaced()), daemon=True)
+
+    def decide() -> None:
+        question.join(_ANSWER_SECONDS)
+        if any(answers):
+            log.info("Another attempt takes the place of this one: the tuning job goes on.")
+        else:
+            action()
+
+    in_conversation = _in_conversation()
+    question.start()
+    if in_conversation:
+        threading.Thread(target=decide, daemon=True).start()
+    else:
+        decide()
 
 
-def _ask() -> bool:
+def _in_conversation() -> bool:
+    from airflow.sdk.execution_time import task_runner
+
+    lock = getattr(getattr(task_runner, "SUPERVISOR_COMMS", None), "_thread_lock", None)
+    return lock is not None and lock.locked()
+
+
+def _is_replaced() -> bool:
     try:
         from airflow.sdk import get_current_context
         from airflow.sdk.exceptions import AirflowRuntimeError

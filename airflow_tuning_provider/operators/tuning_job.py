@@ -33,7 +33,7 @@ from airflow_tuning_provider.exceptions import (
     refusing_invalid_input,
 )
 from airflow_tuning_provider.links.tuning_job import LINKS, TuningJobLink, store
-from airflow_tuning_provider.operators.attempts import is_replaced
+from airflow_tuning_provider.operators.attempts import unless_replaced
 from airflow_tuning_provider.operators.base import (
     DEFAULT_CONN_ID,
     SCOPE_FIELDS,
@@ -63,16 +63,20 @@ def cancel_killed(operator: CreateTuningJobOperator | RebaseTunedModelOperator) 
     submission = operator._submission
     if submission is None or not operator.cancel_on_kill:
         return
-    # A job that is still being created is not waited for by anybody: cancelling it keeps it from being a second one.
-    if submission.phase in (Phase.KNOWN, Phase.FATE_UNKNOWN) and is_replaced():
-        operator.log.info("Another attempt takes the place of this one: the tuning job goes on.")
-        return
-    try:
-        done = submission.kill()
-    except TuningError as error:
-        operator.log.error("The task was killed, but its tuning job may go on and cost money: %s", error)
+
+    def cancel() -> None:
+        try:
+            done = submission.kill()
+        except TuningError as error:
+            operator.log.error("The task was killed, but its tuning job may go on and cost money: %s", error)
+        else:
+            operator.log.info("The task was killed: %s.", done)
+
+    if submission.phase in (Phase.KNOWN, Phase.FATE_UNKNOWN):
+        unless_replaced(cancel, log=operator.log)
     else:
-        operator.log.info("The task was killed: %s.", done)
+        # What is still to be created nobody waits for. The next attempt may not see it, and create another one.
+        cancel()
 
 
 _RETRY_CREATES = "A retry of the task creates a new job, which costs money again."
