@@ -96,3 +96,15 @@ clean: ## remove everything that was installed or built
 .PHONY: bench
 bench: .venv/test .venvs/peers/made ## measure beside other ways, and write benchmarks/results.md (about 2 h)
 	@$(CLEAN_ENV) $(BIN)/python -m benchmarks --peers .venvs/peers/bin/python
+
+.PHONY: chaos
+chaos: .venv/test ## kill processes at every point of a job's life (about 40 min; RUNS=1 for 5 min)
+	@$(CLEAN_ENV) $(BIN)/python -m tests.chaos $(if $(RUNS),--runs $(RUNS))
+
+.PHONY: kill
+kill: .venv/test ## show what each user action does to the job
+	@$(CLEAN_ENV) $(BIN)/python -m tests.kill
+
+.PHONY: soak
+soak: .venv/test ## run 200 tasks while 30 % of all calls misbehave
+	@$(CLEAN_ENV) $(BIN)/python -m tests.soak $(if $(TASKS),--tasks $(TASKS))
