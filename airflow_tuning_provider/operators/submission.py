@@ -95,7 +95,7 @@ class Submission:
             decision = decide(own, self._identity, self._body)
             job = decision.job
             if job is None:
-                return self._create(), True
+                return self._create_alone()
             name = str(job["name"])
             if decision.action is Action.JOIN:
                 self._log.info("Found %s, created for this task instance before: joining it.", name)
@@ -146,6 +146,29 @@ class Submission:
                 tuning_job_name=self.name,
             )
         return job
+
+    def _create_alone(self) -> tuple[Job, bool]:
+        """Create a job; where another attempt did so at the same moment, keep the older one of the two.
+
+        Airflow can run a task twice at a time, and two lookups can both come before both creates. Both
+        attempts decide by the same order, so that exactly one job stays.
+        """
+        job = self._create()
+        if "/operations/" in str(job["name"]):
+            return job, True
+        try:
+            rivals = [*self._under_way(), job]
+        except TuningError as error:
+            self._log.warning("Could not look for a job that was created at the same moment: %s", error)
+            return job, True
+        oldest = min(rivals, key=lambda rival: (str(rival.get("createTime", "")), str(rival["name"])))
+        if oldest["name"] == job["name"]:
+            return job, True
+        self._log.warning(
+            "Another attempt created %s at the same moment: cancelling %s.", oldest["name"], job["name"]
+        )
+        self._cancel(str(job["name"]))
+        return self._known(oldest), False
 
     def _create(self) -> Job:
         labels = self._identity.labels(self._body, keep=self._keep)

@@ -370,6 +370,37 @@ def test_create_whose_answer_is_lost_is_never_sent_twice(
     assert len(server.jobs()) == 1
 
 
+def test_two_attempts_at_the_same_moment_keep_one_job(server: Emulator) -> None:
+    """Airflow ran the task twice: both looked before either created."""
+    attempts = [TaskInstance(), TaskInstance(try_number=2)]
+    meet = threading.Barrier(2, timeout=20)
+
+    class Meeting(submission.Submission):
+        def _create(self) -> Any:
+            meet.wait()
+            job = super()._create()
+            meet.wait()
+            return job
+
+    results: list[str] = []
+
+    def run(ti: TaskInstance) -> None:
+        task = operator(wait_for_completion=False, epoch_count=1000)
+        results.append(ti.run(task)["tuning_job_name"])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(submission, "Submission", Meeting)
+        threads = [threading.Thread(target=run, args=(ti,)) for ti in attempts]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(creates(server)) == 2
+    alive = [j["name"] for j in server.jobs() if j["state"] in ("JOB_STATE_PENDING", "JOB_STATE_RUNNING")]
+    assert results == [alive[0], alive[0]]
+    assert len(alive) == 1
+
+
 def test_lost_answer_and_failing_lookup_fails_closed(
     server: Emulator, ti: TaskInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
