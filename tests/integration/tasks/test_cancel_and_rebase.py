@@ -20,7 +20,7 @@ MODES = pytest.mark.parametrize("deferrable", [True, False], ids=["deferrable", 
 GONE = "projects/test-project/locations/us-central1/tuningJobs/4711"
 
 
-def running_job(epochs: int = 1000) -> str:
+def running_job(epochs: int = 1_000_000) -> str:
     task = CreateTuningJobOperator(task_id="tune", wait_for_completion=False, epoch_count=epochs, **BODY)
     return str(TaskInstance(run_id=f"run-{epochs}").run(task)["tuning_job_name"])
 

@@ -385,7 +385,7 @@ def test_two_attempts_at_the_same_moment_keep_one_job(server: Emulator) -> None:
     results: list[str] = []
 
     def run(ti: TaskInstance) -> None:
-        task = operator(wait_for_completion=False, epoch_count=1000)
+        task = operator(wait_for_completion=False, epoch_count=1_000_000)
         results.append(ti.run(task)["tuning_job_name"])
 
     with pytest.MonkeyPatch.context() as patch:
@@ -466,26 +466,26 @@ def test_refused_create_lists_every_field(server: Emulator, ti: TaskInstance) ->
 @MODES
 def test_timeout_cancels_the_job(server: Emulator, ti: TaskInstance, deferrable: bool) -> None:
     with pytest.raises(errors.TuningWaitTimeoutError, match="Asked for its cancellation"):
-        ti.run(operator(deferrable=deferrable, timeout=0.5, epoch_count=1000))
+        ti.run(operator(deferrable=deferrable, timeout=0.5, epoch_count=1_000_000))
     assert len(cancels(server)) == 1
 
 
 def test_timeout_counts_from_the_creation_of_the_job(server: Emulator, ti: TaskInstance) -> None:
-    ti.run(operator(wait_for_completion=False, epoch_count=1000))
+    ti.run(operator(wait_for_completion=False, epoch_count=1_000_000))
     time.sleep(1.1)
     with pytest.raises(errors.TuningWaitTimeoutError):
-        ti.retry().run(operator(timeout=1, epoch_count=1000))
+        ti.retry().run(operator(timeout=1, epoch_count=1_000_000))
 
 
 def test_timeout_can_leave_the_job_alone(server: Emulator, ti: TaskInstance) -> None:
     with pytest.raises(errors.TuningWaitTimeoutError, match="goes on and may cost money"):
-        ti.run(operator(timeout=0.5, cancel_on_timeout=False, epoch_count=1000))
+        ti.run(operator(timeout=0.5, cancel_on_timeout=False, epoch_count=1_000_000))
     assert cancels(server) == []
 
 
 def test_execution_timeout_bounds_the_deferral_too(server: Emulator, ti: TaskInstance) -> None:
     with pytest.raises(errors.TuningWaitTimeoutError):
-        ti.run(operator(execution_timeout=timedelta(seconds=0.5), epoch_count=1000))
+        ti.run(operator(execution_timeout=timedelta(seconds=0.5), epoch_count=1_000_000))
     assert len(cancels(server)) == 1
 
 
@@ -497,16 +497,16 @@ def test_lost_trigger_ends_like_a_watched_one(server: Emulator, ti: TaskInstance
 
 
 def test_deferral_that_times_out_cancels_the_job(server: Emulator, ti: TaskInstance) -> None:
-    ti.run(operator(wait_for_completion=False, epoch_count=1000))
+    ti.run(operator(wait_for_completion=False, epoch_count=1_000_000))
     with pytest.raises(errors.TuningWaitTimeoutError, match="Asked for its cancellation"):
-        ti.fail_deferral(operator(epoch_count=1000), "Trigger timeout")
+        ti.fail_deferral(operator(epoch_count=1_000_000), "Trigger timeout")
     assert len(cancels(server)) == 1
 
 
 def test_broken_trigger_leaves_a_healthy_job_alone(server: Emulator, ti: TaskInstance) -> None:
-    ti.run(operator(wait_for_completion=False, epoch_count=1000))
+    ti.run(operator(wait_for_completion=False, epoch_count=1_000_000))
     with pytest.raises(errors.TuningUnavailableError, match="A retry of the task joins it") as caught:
-        ti.fail_deferral(operator(epoch_count=1000), "Trigger failure")
+        ti.fail_deferral(operator(epoch_count=1_000_000), "Trigger failure")
     assert not is_permanent(caught.value)
     assert cancels(server) == []
 
@@ -558,7 +558,7 @@ def test_task_timeout_in_the_middle_of_the_create_leaves_no_job(server: Emulator
     def strike(*_: Any) -> None:
         raise Alarm
 
-    task = operator(epoch_count=1000)
+    task = operator(epoch_count=1_000_000)
     server.fault(method="POST", path_regex="/tuningJobs$", times=1, delay_seconds=1.0)
     before = signal.signal(signal.SIGALRM, strike)
     signal.setitimer(signal.ITIMER_REAL, 0.6)

@@ -17,7 +17,7 @@ MODES = pytest.mark.parametrize("deferrable", [True, False], ids=["deferrable", 
 
 @pytest.fixture
 def job(server: Emulator) -> str:
-    task = CreateTuningJobOperator(task_id="tune", wait_for_completion=False, epoch_count=1000, **BODY)
+    task = CreateTuningJobOperator(task_id="tune", wait_for_completion=False, epoch_count=1_000_000, **BODY)
     return str(TaskInstance().run(task)["tuning_job_name"])
 
 

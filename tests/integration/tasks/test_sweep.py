@@ -36,7 +36,7 @@ def create(monkeypatch: pytest.MonkeyPatch, ti: TaskInstance, **kwargs: Any) -> 
 
     with monkeypatch.context() as patch, pytest.raises(Lost):
         patch.setattr(tuning_job.CreateTuningJobOperator, "_defer", lose)
-        ti.run(CreateTuningJobOperator(task_id=ti.task_id, epoch_count=1000, **BODY, **kwargs))
+        ti.run(CreateTuningJobOperator(task_id=ti.task_id, epoch_count=1_000_000, **BODY, **kwargs))
     return str(ti.xcoms["tuning_job_name"])
 
 
@@ -84,7 +84,7 @@ def test_unknown_task_instance_is_reported_and_left_to_a_person(
 
 @pytest.mark.parametrize("kept", [{"wait_for_completion": False}, {"cancel_on_kill": False}], ids=str)
 def test_job_that_is_meant_to_outlive_its_task_is_left_alone(server: Emulator, kept: dict[str, Any]) -> None:
-    operator = CreateTuningJobOperator(task_id="tune", epoch_count=1000, deferrable=True, **BODY, **kept)
+    operator = CreateTuningJobOperator(task_id="tune", epoch_count=1_000_000, deferrable=True, **BODY, **kept)
     ti = TaskInstance()
     ti.before_trigger = lambda _: server.set_state(server.jobs()[0]["name"], "JOB_STATE_SUCCEEDED")
     name = ti.run(operator)["tuning_job_name"]

@@ -20,7 +20,7 @@ BODY = {
     "baseModel": "gemini-2.5-flash",
     "supervisedTuningSpec": {
         "trainingDatasetUri": "gs://bucket/train.jsonl",
-        "hyperParameters": {"epochCount": 1000},
+        "hyperParameters": {"epochCount": 1_000_000},
     },
 }
 
