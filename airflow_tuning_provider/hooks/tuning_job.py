@@ -280,13 +280,19 @@ class TuningJobHook(_HookBase):
         """Start to re-tune a tuned model on a newer base model.
 
         :param body: a RebaseTunedModelRequest, see :func:`airflow_tuning_provider.api.tuning_job.rebase_body`.
+        :param project_id: project to do it in.
+        :param location: location to do it in.
         :return: the long-running operation, for :meth:`get_operation`.
         """
         with refusing_invalid_input():
             return self._transport.perform(self._calls.rebase(project_id, location, dict(body)))
 
     def get_operation(self, name: str) -> Json:
-        """Return a long-running operation: ``done``, then ``response`` or ``error``."""
+        """Return a long-running operation: ``done``, then ``response`` or ``error``.
+
+        :param name: full resource name of the operation.
+        :raises TuningNotFoundError: if there is none of that name.
+        """
         with refusing_invalid_input():
             return self._transport.perform(self._calls.operation(name))
 
@@ -339,7 +345,11 @@ class TuningJobHook(_HookBase):
     ) -> Json:
         """Block until a job has ended, in whatever way.
 
-        :param deadline: epoch seconds at which to stop waiting.
+        :param name: full resource name, or a bare job id.
+        :param poll_interval: most seconds between two looks.
+        :param deadline: epoch seconds at which to stop waiting, ``None`` for never.
+        :param error_budget: seconds of uninterrupted transient errors that are tolerated.
+        :return: the job.
         :raises TuningWaitTimeoutError: if it did not end in time.
         """
         with refusing_invalid_input():
@@ -348,7 +358,10 @@ class TuningJobHook(_HookBase):
         return self._watch(call, wait)
 
     def cancel_operation(self, name: str) -> None:
-        """Ask for the cancellation of a long-running operation; best effort."""
+        """Ask for the cancellation of a long-running operation; best effort.
+
+        :param name: full resource name of the operation.
+        """
         with refusing_invalid_input():
             self._transport.perform(self._calls.cancel_operation(name))
 
@@ -357,8 +370,9 @@ class TuningJobHook(_HookBase):
     ) -> Json:
         """Block until a long-running operation is done.
 
+        :param name: full resource name of the operation.
         :param poll_interval: most seconds between two looks.
-        :param deadline: epoch seconds at which to stop waiting.
+        :param deadline: epoch seconds at which to stop waiting, ``None`` for never.
         :return: the operation, with ``response`` or ``error``.
         :raises TuningWaitTimeoutError: if it was not done in time; it goes on.
         """

@@ -71,6 +71,10 @@ def urls(job: Mapping[str, Any]) -> dict[str, str]:
 
 
 def store(context: Context, job: Mapping[str, Any]) -> None:
-    """Store the URLs that are known by now for the UI."""
+    """Store the URLs that are known by now for the UI.
+
+    :param context: the task's context.
+    :param job: the job as the API returned it.
+    """
     for key, url in urls(job).items():
         context["ti"].xcom_push(key=key, value=url)

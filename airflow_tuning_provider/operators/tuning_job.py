@@ -293,7 +293,12 @@ class CreateTuningJobOperator(TuningTaskMixin, BaseOperator):
             return self._finish(context, hook.get_tuning_job(name))
 
     def execute_after_quota(self, context: Context, event: Any, started: float) -> Manifest:
-        """Resume after a pause for the quota of concurrent tuning jobs."""
+        """Resume after a pause for the quota of concurrent tuning jobs.
+
+        :param context: the task's context.
+        :param event: the end of the pause; it says nothing.
+        :param started: epoch seconds at which the attempt began.
+        """
         return self._run(context, started=started)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:

@@ -146,6 +146,8 @@ class TuningJobTrigger(_PollingTrigger):
     :param api_version: ``v1`` or ``v1beta1``.
     :param request_timeout: seconds for one HTTP request.
     :param cancel_on_kill: cancel the job when the task is killed while it waits here.
+    :param project_id: project of a bare job id; default: the connection's.
+    :param location: location of a bare job id; default: the connection's.
     :param end_in_triggerer: end the task here on success, without a worker.
     """
 
