@@ -63,6 +63,8 @@ def parse_api_endpoint(value: object, field: str = "api_endpoint") -> str:
     :raises InvalidInputError: for other schemes, credentials, a query or a fragment in the URL.
     """
     expected = "give https://HOST[:PORT] (plain http only for localhost, 127.0.0.0/8 or [::1])"
+    if isinstance(value, str) and "@" in value:
+        raise InvalidInputError(field, "…", f"{expected}; no user name or password belongs into it")
     if not isinstance(value, str) or not re.fullmatch(r"[\x21-\x7e]{1,1000}", value) or "\\" in value:
         raise InvalidInputError(field, value, expected)
     text = value if "://" in value else f"https://{value}"
@@ -74,7 +76,6 @@ def parse_api_endpoint(value: object, field: str = "api_endpoint") -> str:
     host = (parts.hostname or "").lower()
     if (
         parts.scheme not in ("https", "http")
-        or "@" in parts.netloc
         or any(mark in text for mark in "?#%")
         or not re.fullmatch(_PATH_PREFIX, parts.path)
         or not (_is_ip(host) or re.fullmatch(_DNS_NAME, host))
@@ -85,9 +86,8 @@ def parse_api_endpoint(value: object, field: str = "api_endpoint") -> str:
     netloc = f"[{host}]" if ":" in host else host
     if port is not None:
         netloc = f"{netloc}:{port}"
-    if netloc != parts.netloc.lower().removesuffix(
-        ":"
-    ):  # urlsplit drops what follows "]", among other things
+    # urlsplit drops what follows "]", among other things.
+    if netloc != parts.netloc.lower().removesuffix(":"):
         raise InvalidInputError(field, value, expected)
     return f"{parts.scheme}://{netloc}{parts.path.rstrip('/')}"
 

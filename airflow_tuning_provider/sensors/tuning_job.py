@@ -25,10 +25,12 @@ from airflow_tuning_provider.exceptions import (
     TuningNotFoundError,
     TuningSensorTimeoutError,
     TuningUnavailableError,
+    TuningWaitTimeoutError,
     error_from_event,
     job_error,
 )
 from airflow_tuning_provider.links.tuning_job import LINKS, store
+from airflow_tuning_provider.operators.attempts import unless_replaced
 from airflow_tuning_provider.operators.base import (
     DEFAULT_CONN_ID,
     SCOPE_FIELDS,
@@ -68,6 +70,7 @@ class TuningJobSensor(TuningTaskMixin, BaseSensorOperator):
     :return: the manifest, see :func:`airflow_tuning_provider.api.manifest.manifest`.
 
     ``timeout`` (seconds, of the wait), ``soft_fail`` and the other parameters are those of every sensor.
+    ``execution_timeout`` bounds each attempt, also while it is deferred.
     """
 
     template_fields: Sequence[str] = ("tuning_job_name", *SCOPE_FIELDS)
@@ -152,12 +155,12 @@ class TuningJobSensor(TuningTaskMixin, BaseSensorOperator):
         self.defer(
             trigger=TuningJobTrigger(
                 tuning_job_name=job["name"],
-                end_time=time.time() + self.timeout,
+                end_time=time.time() + self._bound(),
                 cancel_on_kill=self.cancel_on_kill,
                 **self.trigger_arguments(),
             ),
             method_name="execute_complete",
-            timeout=timedelta(seconds=self.timeout) + BACKSTOP,
+            timeout=timedelta(seconds=self._bound()) + BACKSTOP,
         )
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Manifest:
@@ -205,17 +208,22 @@ class TuningJobSensor(TuningTaskMixin, BaseSensorOperator):
         return PokeReturnValue(is_done=result is not None, xcom_value=result)
 
     def on_kill(self) -> None:
-        """Cancel the job of a sensor that is killed on a worker, if asked."""
+        """Cancel the job of a sensor that is killed on a worker, if asked, unless another attempt goes on."""
         if self.cancel_on_kill and self._hook is not None:
-            try:
-                self._hook.cancel_now(self.tuning_job_name)
-            except TuningError as error:
-                self.log.error("The sensor was killed, but its job may go on and cost money: %s", error)
+            unless_replaced(self._cancel_killed, log=self.log)
 
     # -- details -----------------------------------------------------------------------------------
 
     _hook: TuningJobHook | None = None
     _decided = False
+
+    def _cancel_killed(self) -> None:
+        try:
+            self._poke_hook().cancel_now(self.tuning_job_name)
+        except TuningError as error:
+            self.log.error("The sensor was killed, but its job may go on and cost money: %s", error)
+        else:
+            self.log.info("The sensor was killed: asked for the cancellation of %s.", self.tuning_job_name)
 
     def _poke_hook(self) -> TuningJobHook:
         if self._hook is None:
@@ -250,12 +258,24 @@ class TuningJobSensor(TuningTaskMixin, BaseSensorOperator):
             raise error
         return self.succeeded(job) if outcome(job["state"]).ended else None
 
-    def _time_is_up(self, name: str) -> TuningSensorTimeoutError:
+    def _bound(self) -> float:
+        """Return how long this attempt may wait: Airflow does not apply execution_timeout to a deferred task."""
+        limit = self.execution_timeout
+        return self.timeout if limit is None else min(self.timeout, limit.total_seconds())
+
+    def _time_is_up(self, name: str) -> TuningWaitTimeoutError:
         fate = "It goes on and may cost money."
         if self.cancel_on_timeout:
             with self.make_hook() as hook, suppress(TuningBadRequestError, TuningNotFoundError):
                 hook.cancel_tuning_job(name)
             fate = "Asked for its cancellation."
+        bound = self._bound()
+        if bound < self.timeout:
+            # As on a worker, where it is AirflowTaskTimeout, this one is retried.
+            return TuningWaitTimeoutError(
+                f"{name} did not end within the sensor's execution_timeout of {bound:g} s. {fate}",
+                tuning_job_name=name,
+            )
         return TuningSensorTimeoutError(
             f"{name} did not end within the sensor's timeout of {self.timeout:g} s. {fate}",
             tuning_job_name=name,

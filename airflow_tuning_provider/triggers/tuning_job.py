@@ -30,6 +30,9 @@ BACKSTOP = timedelta(minutes=5)
 _KILL_SECONDS = 28.0
 """A little less than Airflow grants: ``[triggerer] on_kill_timeout`` is 30 s by default."""
 
+_LOOK_SECONDS = 5.0
+"""How much of that a look at the job may take before it is cancelled."""
+
 # The states in which a task no longer wants its job. Others are left alone: "deferred" means that another
 # triggerer took over, "queued", "running" or none that the task was cleared and its next attempt joins the job.
 _KILLED = frozenset({"failed", "success", "skipped", "removed", "upstream_failed"})
@@ -225,6 +228,10 @@ class TuningJobTrigger(_PollingTrigger):
             return
         async with self._hook(project_id=self.project_id, location=self.location) as hook:
             try:
+                if await self._has_ended(hook):
+                    # Not killed then: another triggerer, which took this one's place, has seen the end.
+                    self.log.info("%s has ended: there is nothing to cancel.", self.tuning_job_name)
+                    return
                 await hook.cancel_tuning_job(self.tuning_job_name)
             except TuningError as error:
                 self.log.error(
@@ -233,6 +240,14 @@ class TuningJobTrigger(_PollingTrigger):
                 )
             else:
                 self.log.info("The task was killed: asked for the cancellation of %s.", self.tuning_job_name)
+
+    async def _has_ended(self, hook: TuningJobAsyncHook) -> bool:
+        """Look once, and not for long: what matters is the cancellation."""
+        name = await hook.full_name(self.tuning_job_name)
+        with suppress(asyncio.TimeoutError):
+            seen = await asyncio.wait_for(hook.look(str(name)), _LOOK_SECONDS)
+            return isinstance(seen, dict) and outcome(seen["state"]).ended
+        return False
 
 
 class OperationTrigger(_PollingTrigger):

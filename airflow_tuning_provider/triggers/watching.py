@@ -25,7 +25,7 @@ from airflow_tuning_provider.api.errors import ApiError, ErrorKind
 from airflow_tuning_provider.api.polling import PAGE_SIZE, cheaper_to_walk
 from airflow_tuning_provider.api.retry import RetryPolicy
 from airflow_tuning_provider.api.waiting import End, Step, Wait
-from airflow_tuning_provider.exceptions import timed_out
+from airflow_tuning_provider.exceptions import TuningError, timed_out
 
 if TYPE_CHECKING:
     from airflow_tuning_provider.api.names import TuningJobName
@@ -311,8 +311,10 @@ async def until_ended(
     registry = _REGISTRIES.setdefault(asyncio.get_running_loop(), _Registry())
     hook = registry.acquire(identity)
     try:
-        full = await hook.full_name(name, project_id=project_id, location=location)
-        waiter = Waiter(Wait(str(full), poll_interval, deadline))
+        wait = Wait(name, poll_interval, deadline)
+        full = await _full_name(hook, wait, log, project_id, location)
+        wait.name = str(full)
+        waiter = Waiter(wait)
         watch = registry.join(identity, hook, full, waiter)
         try:
             while True:
@@ -330,3 +332,23 @@ async def until_ended(
             await registry.leave(identity, full, watch, waiter)
     finally:
         await registry.release(identity)
+
+
+async def _full_name(
+    hook: TuningJobAsyncHook, wait: Wait, log: Any, project_id: str | None, location: str | None
+) -> TuningJobName:
+    """Open the hook and complete the job's name; what may pass is borne as any failed look is."""
+    while True:
+        try:
+            return await hook.full_name(wait.name, project_id=project_id, location=location)
+        except TuningError as error:
+            if error.api_error is None:
+                raise
+            step = wait.advance(error.api_error, now=time.time(), random=random.random())
+            for level, text in step.news:
+                log.log(level, text)
+            if step.end is End.TIMED_OUT:
+                raise timed_out(wait.name) from error
+            if step.delay is None:
+                raise
+            await asyncio.sleep(step.delay)
