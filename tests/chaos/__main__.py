@@ -88,7 +88,7 @@ class _Chaos:
         if self.ends - time.monotonic() < 60:
             raise StepError("The time limit is reached.")
         began = time.monotonic()
-        phase.run(reach=150, end=150, deadline=self.ends)
+        phase.run(reach=240, end=180, deadline=self.ends)
         self.report.add(phase)
         bad = [trial for trial in phase.trials if not trial.clean]
         _say(

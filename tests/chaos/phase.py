@@ -122,6 +122,7 @@ class Phase:
         while not condition():
             if time.monotonic() > deadline:
                 return False
+            self.world.airflow.revive()
             time.sleep(_TICK)
         return True
 
@@ -188,6 +189,7 @@ class Phase:
             if not trial.reached:
                 trial.trouble.append("never came to its point")
         if self.target is not Target.TASK:
+            self.world.airflow.revive()
             self.world.airflow.kill_component(self.target.value)
 
     def _taken_over(self) -> bool:

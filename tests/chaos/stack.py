@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from demo.__main__ import connection
-from demo.services import REPOSITORY, http_json, start_tuning_emulator
+from demo.services import REPOSITORY, http_json, start_tuning_emulator, tail
 from demo.stack import AirflowStack
 from tests.chaos.instruments import DIRECTORY
 
@@ -63,6 +63,18 @@ class ChaosStack(AirflowStack):
         os.close(write)
         self._answers = read
         self._expect("ready", timeout)
+
+    def revive(self) -> None:
+        """Start again what has ended by itself, on a very busy machine for instance, as a service manager would."""
+        self._receive(0)
+        for name in self.components:
+            if name not in self.pids:
+                print(
+                    f"The {name} has ended by itself:\n{tail(self.log_path(name))}",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                self.start_component(name)
 
 
 @dataclass(frozen=True)
