@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_tuning_provider.api.polling import next_delay
+from airflow_tuning_provider.api.polling import cheaper_to_walk, next_delay
 
 RANDOMS = (0.0, 0.5, 0.999)
 
@@ -35,3 +35,20 @@ def test_jobs_that_started_together_are_not_polled_together() -> None:
 )
 def test_the_last_look_falls_on_the_deadline(remaining: float | None, expected: float) -> None:
     assert next_delay(10**6, 60, random=0.0, remaining=remaining) == expected
+
+
+@pytest.mark.parametrize(
+    ("due", "waiting", "pages", "walk"),
+    [
+        (1, 1, 0, False),  # one get is one request, as one page is
+        (2, 2, 0, True),
+        (100, 100, 0, True),
+        (1, 10_000, 100, False),
+        (100, 10_000, 100, False),
+        (101, 10_000, 100, True),
+        (50, 50, 80, False),  # a project with thousands of other jobs makes a walk long
+        (81, 81, 80, True),
+    ],
+)
+def test_a_walk_is_taken_only_where_it_is_cheaper(due: int, waiting: int, pages: int, walk: bool) -> None:
+    assert cheaper_to_walk(due, waiting, pages) is walk
