@@ -144,7 +144,7 @@ def world(directory: Path, tasks_at_a_time: int) -> Iterator[World]:
     """Run everything below a directory."""
     meeting_place = directory / "meeting-place"
     meeting_place.mkdir()
-    token = secrets.token_urlsafe(24)
+    token = secrets.token_hex(24)
     emulator, url = start_tuning_emulator(
         directory,
         token=token,
@@ -153,15 +153,18 @@ def world(directory: Path, tasks_at_a_time: int) -> Iterator[World]:
         extra_arguments=("--datasets", "skip"),
     )
     try:
+        home = (directory / "airflow").resolve()
         env = {
             **_FAST,
+            # SQLite's five seconds are too few where dozens of processes share two cores.
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}?timeout=60",
             "AIRFLOW__CORE__PARALLELISM": str(tasks_at_a_time + 2),
             "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT": connection(url, token),
             "PYTHONPATH": str(REPOSITORY),
             DIRECTORY: str(meeting_place),
         }
         dags = Path(__file__).parent / "dags"
-        with ChaosStack(directory / "airflow", [dags], env=env) as airflow:
+        with ChaosStack(home, [dags], env=env) as airflow:
             airflow.wait_for_dag(DAG_ID)
             yield World(airflow, url, meeting_place)
     finally:
