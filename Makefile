@@ -9,6 +9,8 @@ BIN := .venv/bin
 UV := $(BIN)/uv
 INSTALL := $(UV) pip install --quiet --python $(BIN)/python --constraint constraints.txt
 AIRFLOW_VERSIONS := 3.1 3.2 3.3
+# Two processes at a time: tests that start an Airflow in one, the others in both.
+PYTEST := -m pytest --numprocesses 2 --dist loadgroup
 # Tests bring their own settings; a developer's own Airflow must not leak in.
 CLEAN_ENV := env --unset=AIRFLOW_HOME --unset=AIRFLOW__CORE__DAGS_FOLDER
 
@@ -40,11 +42,11 @@ demo: .venv/demo ## run the weekly retraining DAG on a real Airflow against the 
 
 .PHONY: test
 test: .venv/test ## run all tests
-	@$(CLEAN_ENV) $(BIN)/python -m pytest
+	@$(CLEAN_ENV) $(BIN)/python $(PYTEST)
 
 .PHONY: test-fast
 test-fast: .venv/test ## run the tests that need no Airflow processes
-	@$(CLEAN_ENV) $(BIN)/python -m pytest -m 'not e2e'
+	@$(CLEAN_ENV) $(BIN)/python $(PYTEST) -m 'not e2e'
 
 .PHONY: test-matrix
 test-matrix: $(AIRFLOW_VERSIONS:%=test-airflow-%) ## run unit and integration tests on Airflow 3.1, 3.2 and 3.3
@@ -55,7 +57,7 @@ $(AIRFLOW_VERSIONS:%=test-airflow-%): test-airflow-%: .venv/made
 	@$(UV) venv --quiet --allow-existing --python $(BIN)/python .venvs/airflow-$*
 	@$(UV) pip install --quiet --python .venvs/airflow-$*/bin/python \
 	  --constraint $(or $(wildcard tests/matrix/constraints-airflow-$*.txt),constraints.txt) --editable '.[test]'
-	@$(CLEAN_ENV) .venvs/airflow-$*/bin/python -m pytest -q tests/unit tests/integration
+	@$(CLEAN_ENV) .venvs/airflow-$*/bin/python $(PYTEST) -q tests/unit tests/integration
 
 .PHONY: lint
 lint: .venv/test ## check style and types
@@ -108,3 +110,7 @@ kill: .venv/test ## show what each user action does to the job
 .PHONY: soak
 soak: .venv/test ## run 200 tasks while 30 % of all calls misbehave
 	@$(CLEAN_ENV) $(BIN)/python -m tests.soak $(if $(TASKS),--tasks $(TASKS))
+
+.PHONY: bench-quick
+bench-quick: .venv/test ## run a small version of each row of the benchmark
+	@$(CLEAN_ENV) $(BIN)/python -m benchmarks --quick
