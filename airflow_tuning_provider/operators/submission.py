@@ -205,10 +205,13 @@ class Submission:
         It may have ended by the time it is found; what was there before the create is not it.
         """
         self._recovering = True
-        for delay in LOOKUP_DELAYS:
+        for left, delay in zip(range(len(LOOKUP_DELAYS), 0, -1), LOOKUP_DELAYS, strict=True):
             time.sleep(delay)
             try:
-                found = [job for job in self._look() if str(job["name"]) not in self._known_before]
+                # A walk over all jobs is long in a large project: only the last look, after which another
+                # job is created, has to be beyond doubt.
+                own = self._look(believe_empty=left > 1)
+                found = [job for job in own if str(job["name"]) not in self._known_before]
             except TuningError as error:
                 raise TuningFateUnknownError(
                     "A tuning job may have been created, and may cost money: the create was not answered, and "
@@ -220,16 +223,18 @@ class Submission:
                 return next((job for job in found if may_be_joined(str(job.get("state")))), found[0])
         return None
 
-    def _look(self) -> list[Job]:
+    def _look(self, *, believe_empty: bool = False) -> list[Job]:
         """Return this task instance's jobs, whatever the server makes of the filter.
 
         Its grammar is not documented for tuning jobs. A refused filter is done without, an ignored one is
         made up for by comparing labels here; where an earlier attempt may have created a job, an empty
         answer is not believed either.
+
+        :param believe_empty: believe it all the same.
         """
         try:
             own = self._list(self._identity.filter())
-            if own or not self._recovering:
+            if own or believe_empty or not self._recovering:
                 return own
         except TuningBadRequestError as error:
             self._log.info("The API refused the label filter, listing all jobs instead: %s", error.api_error)
