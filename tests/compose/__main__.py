@@ -59,6 +59,7 @@ class Composition:
         self.client = Client(f"http://127.0.0.1:{self.port}")
         self.tls: ssl.SSLContext | None = None
         os.environ.update(
+            COMPOSE_HTTP_TIMEOUT="300",  # of Compose 1.29; slow disks
             COMPOSE_PROJECT_NAME=PROJECT,
             IMAGE_TAG=f"test-{os.getpid()}",
             AIRFLOW_PORT=str(self.port),
@@ -218,9 +219,9 @@ def story(compose: Composition) -> None:
     run_id = until_deferred(compose)
     began = time.monotonic()
     compose("stop", timeout=200)
-    codes = {c["Name"].split("_")[-2].split("-")[-2]: c["State"]["ExitCode"] for c in compose.containers()}
+    killed = [c["Name"] for c in compose.containers() if c["State"]["ExitCode"] == 137]
     say(f"stopped everything in {time.monotonic() - began:.0f} s while a job is under way")
-    check(137 not in codes.values(), f"A container had to be killed: {codes}")
+    check(not killed, f"These had to be killed: {killed}")
     compose("up", "--detach", timeout=300)
     say("started everything again")
     compose.client._token = None
