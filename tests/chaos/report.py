@@ -27,6 +27,7 @@ class Tally:
     orphaned: int = 0
     duplicates: int = 0
     ended_well: int = 0
+    untried: int = 0
     clean: int = 0
 
 
@@ -54,6 +55,7 @@ class Report:
             row.orphaned += trial.orphaned
             row.duplicates += trial.duplicates
             row.ended_well += trial.ended_well
+            row.untried += bool(trial.trouble)
             row.clean += trial.clean
 
     @property
@@ -94,6 +96,8 @@ class Report:
             f"{sum(row.orphaned for row in rows) + self._unclaimed} orphans, "
             f"{runs - sum(row.ended_well for row in rows)} lost, in {self.seconds / 60:.1f} min."
         )
+        if untried := sum(row.untried for row in rows):
+            text += f" {untried} were not at their point when it happened."
         if self._unclaimed:
             text += f" {self._unclaimed} of the orphans belong to no task."
         if self.failure:
