@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_tuning_provider.api.identity import TaskIdentity
@@ -11,6 +11,7 @@ from airflow_tuning_provider.api.manifest import Manifest, in_words, manifest
 from airflow_tuning_provider.api.retry import RetryPolicy
 from airflow_tuning_provider.api.states import JobState
 from airflow_tuning_provider.exceptions import TuningError, refusing_invalid_input
+from airflow_tuning_provider.operators.attempts import unless_replaced
 from airflow_tuning_provider.provider_info import CONFIG_SECTION
 
 if TYPE_CHECKING:
@@ -59,6 +60,13 @@ class TuningTaskMixin:
             request_timeout=self.seconds("request_timeout"),
             retry_policy=RetryPolicy(creates_wait_for_quota=False),
         )
+
+    def unless_replaced(self, action: Callable[[], object]) -> None:
+        """Do something when killed, unless another attempt takes the place of this one.
+
+        See :func:`airflow_tuning_provider.operators.attempts.unless_replaced`.
+        """
+        unless_replaced(action, log=self.log)
 
     def seconds(self, field: str) -> float:
         """Return a numeric parameter, which may come from a template as text.

@@ -30,7 +30,6 @@ from airflow_tuning_provider.exceptions import (
     job_error,
 )
 from airflow_tuning_provider.links.tuning_job import LINKS, store
-from airflow_tuning_provider.operators.attempts import unless_replaced
 from airflow_tuning_provider.operators.base import (
     DEFAULT_CONN_ID,
     SCOPE_FIELDS,
@@ -210,7 +209,7 @@ class TuningJobSensor(TuningTaskMixin, BaseSensorOperator):
     def on_kill(self) -> None:
         """Cancel the job of a sensor that is killed on a worker, if asked, unless another attempt goes on."""
         if self.cancel_on_kill and self._hook is not None:
-            unless_replaced(self._cancel_killed, log=self.log)
+            self.unless_replaced(self._cancel_killed)
 
     # -- details -----------------------------------------------------------------------------------
 
