@@ -123,7 +123,7 @@ class Progress:
 
 def run(story: Story, workdir: Path, stay: bool) -> None:
     """Start everything, run the DAG, show the result and stop everything."""
-    token = secrets.token_urlsafe(24)
+    token = secrets.token_hex(16)
     with ExitStack() as stack:
         with _time_limit(TIME_LIMIT):
             story.say("starting a storage emulator and a tuning emulator")
