@@ -12,7 +12,8 @@ AIRFLOW_VERSIONS := 3.1 3.2 3.3
 # Two processes at a time: tests that start an Airflow in one, the others in both.
 PYTEST := -m pytest --numprocesses 2 --dist loadgroup
 # Tests bring their own settings; a developer's own Airflow must not leak in.
-CLEAN_ENV := env --unset=AIRFLOW_HOME --unset=AIRFLOW__CORE__DAGS_FOLDER
+# A fixed hash seed: the processes have to agree on the order of parametrised sets.
+CLEAN_ENV := env --unset=AIRFLOW_HOME --unset=AIRFLOW__CORE__DAGS_FOLDER PYTHONHASHSEED=0
 
 .PHONY: help
 help: ## show this list

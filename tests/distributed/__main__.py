@@ -395,6 +395,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, terminated)
     results: list[Result] = []
     figures: dict[str, str] = {}
+    failure = ""
     with tempfile.TemporaryDirectory(prefix="airflow-tuning-distributed-") as directory:
         began = time.monotonic()
         try:
@@ -414,15 +415,14 @@ def main() -> int:
         except UnavailableError as reason:
             print(f"skipped: {reason}")
             return 0
-        except (StepError, ApiError, EmulatorError, OSError) as error:
-            print(f"FAILED: {error}")
-            if results:
-                print(table(results, figures))
-            return 1
+        except (StepError, ApiError, EmulatorError, OSError, KeyboardInterrupt) as error:
+            failure = f"FAILED: {type(error).__name__} {error}"
     print(f"\n{table(results, figures)}")
-    if arguments.write:
+    if failure:
+        print(failure)
+    elif arguments.write:
         write(table(results, figures))
-    return 1 if any(result.deviations for result in results) else 0
+    return 1 if failure or any(result.deviations for result in results) else 0
 
 
 if __name__ == "__main__":

@@ -145,7 +145,7 @@ def test_a_sensor_is_never_retried(state: JobState, code: int | None, _cls: type
 
 @pytest.mark.parametrize(
     "state",
-    set(JobState) - {JobState.FAILED, JobState.EXPIRED, JobState.CANCELLED},
+    sorted(set(JobState) - {JobState.FAILED, JobState.EXPIRED, JobState.CANCELLED}),
 )
 def test_other_jobs_are_no_error(state: JobState) -> None:
     assert exceptions.job_error(job(state, error={"code": 13})) is None
