@@ -121,7 +121,11 @@ class TestToken:
         safe(hook, *all_calls(hook)[:3])
         assert emulator.requests()
 
-    @pytest.mark.parametrize("endpoint", ["https://vertex.invalid", f"http://127.0.0.1:{free_port()}"])
+    @pytest.mark.parametrize(
+        "endpoint",
+        ["https://vertex.invalid", f"http://127.0.0.1:{free_port()}"],
+        ids=["unknown-host", "refused"],
+    )
     def test_when_there_is_no_connection(
         self, hooks: Hooks, connect: Connect, safe: Callable[..., None], endpoint: str
     ) -> None:
