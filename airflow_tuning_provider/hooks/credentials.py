@@ -125,11 +125,21 @@ def refresh(credentials: Credentials, timeout: float) -> None:
 
     with new_session() as session:
         # A redirect would take the key's assertion, or the refresh token, to a host that nobody chose.
-        request = functools.partial(Request(session), timeout=timeout, allow_redirects=False)
+        send = functools.partial(Request(session), timeout=timeout, allow_redirects=False)
+        statuses: list[int] = []
+
+        def request(*args: Any, **kwargs: Any) -> Any:
+            response = send(*args, **kwargs)
+            statuses.append(response.status)
+            return response
+
         try:
             credentials.refresh(request)
-        except GoogleAuthError:
-            raise
+        except GoogleAuthError as error:
+            if not statuses or not (statuses[-1] in (408, 429) or statuses[-1] >= 500):
+                raise
+            # google-auth takes 502 and 504, as load balancers send them, for a refusal.
+            raise RefreshError(*error.args, retryable=True) from error
         except (ValueError, TypeError, KeyError, AttributeError):
             # google-auth takes any answer with HTTP 200 for a token.
             failure = "the token service's answer is no token"
