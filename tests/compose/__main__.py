@@ -294,6 +294,9 @@ def main() -> int:
     except (StepError, ApiError, RuntimeError, OSError, subprocess.TimeoutExpired) as error:
         say(f"FAILED: {error}")
         return 1
+    except KeyboardInterrupt:
+        say("interrupted; everything was taken down")
+        return 130
     say("passed")
     return 0
 
