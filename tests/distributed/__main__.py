@@ -410,9 +410,13 @@ def main() -> int:
                     if name == "load":
                         figures = load(machine, 200)
                         continue
-                    results.append(run_row(machine, ROWS[name], arguments.tasks))
-                    verdict = "; ".join(results[-1].deviations) or "as expected"
-                    print(f"{time.monotonic() - began:6.1f} s  {results[-1].name}: {verdict}", flush=True)
+                    result = run_row(machine, ROWS[name], arguments.tasks)
+                    results.append(result)
+                    verdict = "; ".join(result.deviations) or "as expected"
+                    counts = f"{result.tasks} tasks, {result.jobs} jobs, {result.seconds:.0f} s"
+                    print(
+                        f"{time.monotonic() - began:6.1f} s  {result.name} ({counts}): {verdict}", flush=True
+                    )
         except UnavailableError as reason:
             print(f"skipped: {reason}")
             return 0
