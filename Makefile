@@ -9,8 +9,8 @@ BIN := .venv/bin
 UV := $(BIN)/uv
 INSTALL := $(UV) pip install --quiet --python $(BIN)/python --constraint constraints.txt
 AIRFLOW_VERSIONS := 3.1 3.2 3.3
-# Two processes at a time: tests that start an Airflow in one, the others in both.
-PYTEST := -m pytest --numprocesses 2 --dist loadgroup
+# Tests that start an Airflow run one after the other, all others in two processes.
+PYTEST := -m pytest --numprocesses 2
 # Tests bring their own settings; a developer's own Airflow must not leak in.
 # A fixed hash seed: the processes have to agree on the order of parametrised sets.
 CLEAN_ENV := env --unset=AIRFLOW_HOME --unset=AIRFLOW__CORE__DAGS_FOLDER PYTHONHASHSEED=0
@@ -43,7 +43,8 @@ demo: .venv/demo ## run the weekly retraining DAG on a real Airflow against the 
 
 .PHONY: test
 test: .venv/test ## run all tests
-	@$(CLEAN_ENV) $(BIN)/python $(PYTEST)
+	@$(CLEAN_ENV) $(BIN)/python $(PYTEST) -m 'not e2e'
+	@$(CLEAN_ENV) $(BIN)/python -m pytest -m e2e
 
 .PHONY: test-fast
 test-fast: .venv/test ## run the tests that need no Airflow processes
