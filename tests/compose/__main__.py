@@ -267,6 +267,11 @@ def test(*, keep_images: bool) -> None:
         raise
     finally:
         signal.alarm(0)
+        for number in (
+            signal.SIGINT,
+            signal.SIGTERM,
+        ):  # whoever is impatient must not leave containers behind
+            signal.signal(number, signal.SIG_IGN)
         compose("down", "--volumes", "--remove-orphans", "--timeout", "30", timeout=200, check=False)
         if not keep_images:
             tags = [

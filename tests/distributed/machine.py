@@ -221,6 +221,9 @@ class Machine:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # Whoever is impatient must not leave servers behind.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         first = [n for n in self.processes if n not in ("api-server", "redis", "postgres")]
         for name in first:  # all at once: each takes seconds
             process = self.processes[name].process
