@@ -16,8 +16,9 @@ from airflow_tuning_provider.api.names import validate_location
 
 DEFAULT_UNIVERSE = "googleapis.com"
 _MULTI_REGIONS = frozenset({"us", "eu"})
+_DNS_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 # No punycode ("xn--"): parsers disagree on which host it names.
-_DNS_NAME = r"(?=.{1,253}$)(?!(?:.*\.)?xn--)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*"
+_DNS_NAME = rf"(?=.{{1,253}}$)(?!(?:.*\.)?xn--){_DNS_LABEL}(?:\.{_DNS_LABEL})*"
 _PATH_PREFIX = r"(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)*/?"
 
 
