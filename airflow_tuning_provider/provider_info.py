@@ -29,7 +29,7 @@ def get_provider_info() -> dict[str, Any]:
                 "external-doc-url": (
                     "https://cloud.google.com/vertex-ai/docs/reference/rest/v1/projects.locations.tuningJobs"
                 ),
-                "tags": ["google", "gcp", "ai"],
+                "tags": ["gcp"],
             }
         ],
         "operators": [_modules("operators", "tuning_job", "sweep")],

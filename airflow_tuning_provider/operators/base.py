@@ -115,7 +115,10 @@ class TuningTaskMixin:
 
 def deployment_name() -> str:
     """Return this Airflow deployment's name, empty if it has none."""
-    from airflow.sdk.configuration import conf
+    try:
+        from airflow.sdk.configuration import conf
+    except ImportError:  # Airflow 3.1
+        from airflow.configuration import conf
 
     return conf.get(CONFIG_SECTION, "deployment", fallback="") or ""
 

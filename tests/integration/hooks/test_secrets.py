@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import AirflowException
 
 from airflow_tuning_provider.api.retry import RetryPolicy
 from airflow_tuning_provider.emulator.testing import Emulator
-from airflow_tuning_provider.exceptions import TuningError, TuningInvalidInputError
+from airflow_tuning_provider.exceptions import TuningInvalidInputError
 from tests.integration.conftest import BODY, Connect, Driver, Hooks
 from tests.integration.hooks.test_credentials import service_account
 from tests.integration.servers import JOB, Server, answering, free_port, self_signed, tls_server_context
@@ -264,5 +265,5 @@ class TestBadKeys:
         monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", json.dumps(value))
         hook = hooks()
         safe(hook, lambda: hook.get_tuning_job("1"))
-        with pytest.raises((TuningError, ValueError)):
+        with pytest.raises((AirflowException, ValueError)):
             hook.get_tuning_job("1")
