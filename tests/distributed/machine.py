@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import ctypes
 import json
 import os
 import pwd
@@ -17,6 +18,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -70,6 +72,12 @@ def provide_servers(*, may_install: bool) -> tuple[Path, Path]:
     raise UnavailableError(f"{missing} not found; --install installs Debian's as root")
 
 
+def _end_with_owner() -> None:
+    """Have the kernel end this process when the one that started it is gone, even by SIGKILL."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
 class Process:
     """A server that can be started again."""
 
@@ -103,6 +111,7 @@ class Process:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=_end_with_owner,
             )
 
     def pids(self) -> list[int]:
