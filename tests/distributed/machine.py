@@ -402,10 +402,13 @@ class Machine:
     def workers(self) -> int:
         """Return how many Celery workers answer."""
         from celery import Celery
+        from redis.exceptions import RedisError
 
         app = Celery(broker=f"redis://{LOOPBACK}:{self.ports['redis']}/0")
         try:
             return len(app.control.inspect(timeout=1).ping() or {})
+        except (OSError, RedisError):  # for instance a pooled connection from before a restart
+            return 0
         finally:
             app.close()
 
