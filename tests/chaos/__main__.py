@@ -23,7 +23,7 @@ from tests.chaos.report import Report
 from tests.chaos.stack import World, world
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability" / "chaos.md"
-_WIDTH = 38
+_WIDTH = 19
 """Tasks that are under way at a time."""
 
 

@@ -156,8 +156,9 @@ def world(directory: Path, tasks_at_a_time: int) -> Iterator[World]:
         home = (directory / "airflow").resolve()
         env = {
             **_FAST,
-            # SQLite's five seconds are too few where dozens of processes share two cores.
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}?timeout=60",
+            # SQLite's five seconds are too few where dozens of processes share two cores. Nor should it be many:
+            # the API server's event loop can wait for a lock that one of its own threads holds.
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}?timeout=20",
             "AIRFLOW__CORE__PARALLELISM": str(tasks_at_a_time + 2),
             "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT": connection(url, token),
             "PYTHONPATH": str(REPOSITORY),
