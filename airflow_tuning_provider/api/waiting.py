@@ -165,7 +165,8 @@ class Wait:
     def _recovered(self, now: float) -> list[tuple[int, str]]:
         if not self._failures:
             return []
-        text = f"The API answers again after {self._failures} failed looks in {in_words(now - self._failing_since)}."
+        looks = f"{self._failures} failed look{'s' if self._failures > 1 else ''}"
+        text = f"The API answers again after {looks} in {in_words(now - self._failing_since)}."
         self._failures = 0
         return [(logging.INFO, text)]
 

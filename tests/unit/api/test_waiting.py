@@ -204,7 +204,7 @@ class TestErrors:
         watch.see(DOWN)
         assert watch.see(job("FAILED"), after=60).end is End.JOB_ENDED
         assert watch.log[-2:] == [
-            "The API answers again after 1 failed looks in 1 min 0 s.",
+            "The API answers again after 1 failed look in 1 min 0 s.",
             f"{NAME} has failed (JOB_STATE_FAILED).",
         ]
 
