@@ -129,7 +129,7 @@ class TuningJobSensor(TuningTaskMixin, BaseSensorOperator):
                 "end_in_triggerer": True,
             },
             next_method="execute_complete",
-            timeout=timedelta(seconds=self.timeout),
+            timeout=timedelta(seconds=self._bound()),
         )
 
     def seconds(self, field: str) -> float:

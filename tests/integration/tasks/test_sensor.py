@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -118,6 +119,16 @@ def test_timeout_can_cancel(server: Emulator, ti: TaskInstance, job: str, deferr
     assert len(cancels(server)) == 1
 
 
+def test_execution_timeout_bounds_the_deferral_too_and_is_retried(
+    server: Emulator, ti: TaskInstance, job: str
+) -> None:
+    with pytest.raises(errors.TuningWaitTimeoutError, match="execution_timeout of 0.5 s") as caught:
+        ti.run(sensor(job, execution_timeout=timedelta(seconds=0.5)))
+    assert not isinstance(caught.value, errors.AirflowSensorTimeout)
+    assert not is_permanent(caught.value)
+    assert cancels(server) == []
+
+
 def test_deferral_that_times_out_is_a_sensor_timeout(server: Emulator, ti: TaskInstance, job: str) -> None:
     with pytest.raises(errors.TuningSensorTimeoutError):
         ti.fail_deferral(sensor(job), "Trigger timeout")
@@ -161,6 +172,13 @@ def test_kill_leaves_the_job_alone_unless_asked(server: Emulator, ti: TaskInstan
 
 
 # -- starting in the triggerer ---------------------------------------------------------------------
+
+
+def test_start_from_trigger_keeps_the_shorter_timeout() -> None:
+    name = "projects/p/locations/us-central1/tuningJobs/1"
+    for limit, seconds in ((None, 30), (timedelta(seconds=20), 20), (timedelta(seconds=40), 30)):
+        task = sensor(name, start_from_trigger=True, execution_timeout=limit)
+        assert task.start_trigger_args.timeout == timedelta(seconds=seconds)
 
 
 def test_start_from_trigger_ends_there_on_success(server: Emulator, job: str) -> None:
