@@ -98,7 +98,7 @@ clean: ## remove everything that was installed or built
 	@touch $@
 
 .PHONY: bench
-bench: .venv/test .venvs/peers/made ## measure beside other ways, and write benchmarks/results.md (about 2 h)
+bench: .venv/test .venvs/peers/made ## measure beside other ways, and write benchmarks/results.md (about 45 min)
 	@$(CLEAN_ENV) $(BIN)/python -m benchmarks --peers .venvs/peers/bin/python
 
 .PHONY: chaos
@@ -116,3 +116,19 @@ soak: .venv/test ## run 200 tasks while 30 % of all calls misbehave
 .PHONY: bench-quick
 bench-quick: .venv/test ## run a small version of each row of the benchmark
 	@$(CLEAN_ENV) $(BIN)/python -m benchmarks --quick
+
+.PHONY: test-compose
+test-compose: .venv/test ## bring docker-compose.yaml up, hurt it and take it down (INSTALL=1 installs an engine)
+	@$(CLEAN_ENV) $(BIN)/python -m tests.compose $(if $(INSTALL),--install)
+
+.venvs/distributed/made: .venv/made constraints.txt tests/distributed/requirements.txt
+	@echo "Installing Airflow with Celery ..."
+	@$(UV) venv --quiet --allow-existing --python $(BIN)/python .venvs/distributed
+	@$(UV) pip install --quiet --python .venvs/distributed/bin/python --constraint constraints.txt \
+	  --editable '.[demo]' --requirement tests/distributed/requirements.txt
+	@touch $@
+
+.PHONY: test-distributed
+test-distributed: .venvs/distributed/made ## break a distributed Airflow part by part (TASKS=200; ROWS="worker load")
+	@$(CLEAN_ENV) .venvs/distributed/bin/python -m tests.distributed --tasks $(or $(TASKS),200) \
+	  $(if $(INSTALL),--install) $(ROWS)

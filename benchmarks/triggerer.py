@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,9 @@ class Jobs:
         # At speed 1 a job lasts longer than any measurement.
         self.emulator = Emulator(speed=1, datasets="skip").start()
         extra = {"project": "bench-project", "location": "us-central1", "api_endpoint": self.emulator.url}
-        self.connection = json.dumps({"conn_type": "vertex_ai_tuning", "password": "a-token", "extra": extra})
-        os.environ["AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT"] = self.connection
+        connection = json.dumps({"conn_type": "vertex_ai_tuning", "password": "a-token", "extra": extra})
+        self.environment = {"AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT": connection}
+        os.environ |= self.environment
         self.names = asyncio.run(self._create(count))
 
     async def _create(self, count: int) -> list[str]:
@@ -60,6 +62,8 @@ def wait(
     *,
     interval: float,
     settle: float,
+    quiet: float,
+    ending: float,
     seconds: float,
     share: float,
     faulty: bool = False,
@@ -69,8 +73,10 @@ def wait(
     :param kind: ``ours`` or ``one-loop-per-job``.
     :param interval: poll interval in seconds.
     :param settle: seconds before the measurement begins.
-    :param seconds: seconds of the measurement.
-    :param share: share of the jobs that ends during its first part.
+    :param quiet: seconds of the measurement in which no job ends; requests are counted in these.
+    :param ending: seconds after them in which jobs end.
+    :param seconds: seconds of the whole measurement; long enough to see the last of them end.
+    :param share: share of the jobs that ends.
     :param faulty: let every fifth answer of the API be a 503.
     """
     with tempfile.TemporaryDirectory() as directory:
@@ -79,7 +85,7 @@ def wait(
         command = [sys.executable, "-m", "benchmarks.waiting", "--kind", kind, "--names", names, "--out", out]
         command += ["--interval", interval, "--settle", settle, "--seconds", seconds]
         environment = {key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW__")}
-        environment |= {"PYTHONPATH": str(ROOT), "AIRFLOW_HOME": directory}
+        environment |= {"PYTHONPATH": str(ROOT), "AIRFLOW_HOME": directory, **jobs.environment}
         process = subprocess.Popen(
             [str(word) for word in command],
             cwd=ROOT,
@@ -101,12 +107,13 @@ def wait(
             first = jobs.emulator.last_request()
             if faulty:
                 _in_background(lambda: _spoil(jobs.emulator, stop))
+            time.sleep(quiet)
+            requests = jobs.emulator.requests(first)
             ended: dict[str, float] = {}
-            ending = _in_background(lambda: _end(jobs, share, seconds - 2 * interval - 5, ended))
+            ender = _in_background(lambda: _end(jobs, share, ending, ended))
             process.stderr.read()
             process.wait()
-            ending.join()
-            requests = jobs.emulator.last_request() - first
+            ender.join()
         finally:
             stop.set()
             watchdog.cancel()
@@ -117,7 +124,8 @@ def wait(
         figures: dict[str, Any] = json.loads(out.read_text())
     events = figures.pop("events")
     delays = sorted(events[name] - moment for name, moment in ended.items() if name in events)
-    figures["requests_an_hour"] = requests / seconds * 3600 * (interval / 60)
+    figures["requests_an_hour"] = len(requests) / (quiet or 1.0) * 3600 * (interval / 60)
+    figures["intervals_between_gets"] = _shortest_time_between_gets(requests) / interval
     figures["ended"], figures["lost"] = len(ended), len(ended) - len(delays)
     figures["p50_intervals"] = _percentile(delays, 0.50) / interval
     figures["p99_intervals"] = _percentile(delays, 0.99) / interval
@@ -131,9 +139,21 @@ def _end(jobs: Jobs, share: float, seconds: float, ended: dict[str, float]) -> N
     """Let a share of the jobs end, evenly over some seconds."""
     chosen = random.Random(1).sample(jobs.names, max(1, round(len(jobs.names) * share)))
     for name in chosen:
-        time.sleep(max(seconds, 0.0) / len(chosen))
+        time.sleep(seconds / len(chosen))
         jobs.emulator.set_state(name, "JOB_STATE_SUCCEEDED")
         ended[name] = time.time()
+
+
+def _shortest_time_between_gets(requests: list[dict[str, Any]]) -> float:
+    """Return the seconds between the two closest gets of one and the same job; infinite if none had two."""
+    before: dict[str, float] = {}
+    shortest = float("inf")
+    for request in requests:
+        moment = datetime.fromisoformat(request["time"].replace("Z", "+00:00")).timestamp()
+        shortest = min(shortest, moment - before.get(request["path"], -shortest))
+        if not request["path"].endswith("/tuningJobs"):  # that is a list
+            before[request["path"]] = moment
+    return shortest
 
 
 def _spoil(emulator: Emulator, stop: threading.Event) -> None:
