@@ -10,13 +10,16 @@ from __future__ import annotations
 import argparse
 import collections
 import json
+import shutil
 import signal
 import statistics
 import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,12 +34,16 @@ from tests.distributed.machine import (
     Machine,
     UnavailableError,
     beside,
+    clock_off_by,
 )
 
 PAGE = REPOSITORY / "docs" / "deployment.md"
 BEGIN, END = "<!-- table: python -m tests.distributed --write -->", "<!-- end of table -->"
 ENDED = ("JOB_STATE_SUCCEEDED", "JOB_STATE_FAILED", "JOB_STATE_CANCELLED", "JOB_STATE_EXPIRED")
 BROKEN_INPUT = {"code": 3, "message": "The dataset is malformed."}
+FINAL = ("success", "failed", "upstream_failed", "skipped", "removed")
+CUT_SECONDS = 180
+CLOCK_SECONDS = 120
 Jobs = dict[int, list[dict[str, Any]]]
 
 
@@ -56,12 +63,12 @@ class Result(NamedTuple):
 class Fleet:
     """A run of ``fleet``: tasks, and the jobs that belong to them."""
 
-    def __init__(self, machine: Machine, count: int) -> None:
+    def __init__(self, machine: Machine, count: int, **conf: Any) -> None:
         self.machine, self.count = machine, count
         machine.emulator.reset()
         self.expected = dict.fromkeys(range(count), "success")
         """The state that each task has to end in; those whose job fails are set by :meth:`end_jobs`."""
-        self.run_id = machine.client.trigger("fleet", conf={"count": count})
+        self.run_id = machine.client.trigger("fleet", conf={"count": count, **conf})
 
     def jobs(self) -> Jobs:
         """Return the jobs of each task, found by the label with its map index."""
@@ -89,11 +96,13 @@ class Fleet:
 
         wait_until(watched, timeout=timeout, what="every task to be deferred", interval=0.5)
 
-    def end_jobs(self, spare: tuple[int, ...] = (), *, well: bool = False) -> None:
+    def end_jobs(
+        self, spare: Collection[int] = (), only: Collection[int] | None = None, *, well: bool = False
+    ) -> None:
         """End the jobs that are under way: every fifth fails for good unless all go well."""
         for index, jobs in self.jobs().items():
             for job in jobs:
-                if index in spare or job["state"] in ENDED:
+                if index in spare or (only is not None and index not in only) or job["state"] in ENDED:
                     continue
                 if index % 5 == 4 and not well:
                     self.expected[index] = "failed"
@@ -101,25 +110,40 @@ class Fleet:
                 else:
                     self.machine.emulator.set_state(job["name"], "JOB_STATE_SUCCEEDED")
 
-    def wait_ended(self, timeout: float = 300) -> None:
-        """Wait until every task has ended."""
-        final = ("success", "failed", "upstream_failed", "skipped", "removed")
+    def wait_ended(self, only: Collection[int] | None = None, timeout: float = 600) -> None:
+        """Wait until every task, or some of them, have ended."""
+        wanted = range(self.count) if only is None else only
 
         def ended() -> bool:
             now = self.instances()
-            return len(now) == self.count and all(state in final for state, _ in now.values())
+            return all(now.get(index, (None,))[0] in FINAL for index in wanted)
 
-        wait_until(ended, timeout=timeout, what=f"every task to end: {self.instances()}", interval=0.5)
+        wait_until(ended, timeout=timeout, what="the tasks to end", interval=0.5)
+
+    def third(self, number: int = 0) -> range:
+        """Return a third of the tasks; raise if one triggerer alone watches them."""
+        chosen = range(number, self.count, 3)
+        now = self.instances()
+        if len({now[index][1] for index in chosen}) < 2:
+            raise StepError("one triggerer watches all of the tasks that the row is about")
+        return chosen
 
 
 Action = Callable[[Machine, Fleet], None]
 
 
+def as_it_is(_: Machine) -> AbstractContextManager[None]:
+    """Change nothing."""
+    return nullcontext()
+
+
 class Row(NamedTuple):
-    """A row of the table."""
+    """A row of the table: what is done, with what in place, and the run's configuration."""
 
     name: str
     action: Action
+    setting: Callable[[Machine], AbstractContextManager[None]] = as_it_is
+    conf: Mapping[str, Any] = {}
 
 
 def nothing(machine: Machine, fleet: Fleet) -> None:
@@ -192,10 +216,16 @@ def restart_redis(machine: Machine, fleet: Fleet) -> None:
 
 
 def restart_postgres(machine: Machine, fleet: Fleet) -> None:
-    """Restart the metadata database while tasks wait and jobs end."""
+    """Restart the metadata database while tasks wait and jobs end.
+
+    Airflow's own processes end when they find no database; something has to start them again.
+    """
     fleet.wait_deferred()
     with beside(fleet.end_jobs):
         machine.restart_postgres()
+    for _ in range(30):
+        machine.restart_ended()
+        time.sleep(1)
 
 
 def cut_network(machine: Machine, fleet: Fleet) -> None:
@@ -204,14 +234,14 @@ def cut_network(machine: Machine, fleet: Fleet) -> None:
     assert machine.proxy is not None
     machine.proxy.set_cut(True)
     fleet.end_jobs()
-    time.sleep(20)
+    time.sleep(CUT_SECONDS)
     machine.proxy.set_cut(False)
 
 
 def clear_tasks(machine: Machine, fleet: Fleet) -> None:
     """Clear a third of the tasks while they wait."""
     fleet.wait_deferred()
-    by_hand = [["tune", index] for index in range(0, fleet.count, 3)]
+    by_hand = [["tune", index] for index in fleet.third()]
     machine.client.request(
         "POST",
         "/dags/fleet/clearTaskInstances",
@@ -225,7 +255,7 @@ def clear_tasks(machine: Machine, fleet: Fleet) -> None:
 def end_by_hand(machine: Machine, fleet: Fleet, state: str) -> None:
     """Mark a third of the tasks while they wait; their jobs have to be cancelled."""
     fleet.wait_deferred()
-    by_hand = tuple(range(0, fleet.count, 3))
+    by_hand = fleet.third()
     for index in by_hand:
         path = f"/dags/fleet/dagRuns/{fleet.run_id}/taskInstances/tune/{index}"
         machine.client.request("PATCH", path, {"new_state": state})
@@ -247,6 +277,92 @@ def succeed_by_hand(machine: Machine, fleet: Fleet) -> None:
     end_by_hand(machine, fleet, "success")
 
 
+@contextmanager
+def next_version(machine: Machine) -> Iterator[None]:
+    """Give a worker and a triggerer a provider whose triggers have one more argument."""
+    package = REPOSITORY / "airflow_tuning_provider"
+    later = machine.home / "later" / package.name
+    if not later.exists():
+        shutil.copytree(package, later, ignore=shutil.ignore_patterns("__pycache__"))
+        with (later / "triggers" / "tuning_job.py").open("a") as module:
+            module.write(LATER)
+    updated = [machine["worker-1"], machine["triggerer-1"]]
+    for process in updated:
+        process.restart(PYTHONPATH=str(later.parent))
+    try:
+        machine.wait_healthy()
+        yield
+    finally:
+        for process in updated:
+            process.restart()
+
+
+LATER = """
+
+def _serialize(self, _before=TuningJobTrigger.serialize):
+    path, arguments = _before(self)
+    return path, {**arguments, "of_a_later_version": 1}
+
+
+TuningJobTrigger.serialize = _serialize
+"""
+
+
+def upgrade(machine: Machine, fleet: Fleet) -> None:
+    """Let either version's triggerer wait with triggers of either version, and end without the other."""
+    fleet.wait_deferred()
+    found = {(holder, "of_a_later_version" in str(arguments)) for holder, arguments in machine.waiting()}
+    if len(found) < 4:
+        raise StepError(f"not every triggerer has triggers of both versions: {found}")
+    for number, away in enumerate(("triggerer-1", "triggerer-2")):
+        machine[away].stop()
+        fleet.end_jobs(only=range(number, fleet.count, 3))
+        fleet.wait_ended(only=range(number, fleet.count, 3))
+        machine[away].start()
+    fleet.end_jobs()
+
+
+@contextmanager
+def clocks_apart(machine: Machine) -> Iterator[None]:
+    """Set the clocks of a worker and of a triggerer two minutes ahead."""
+    # Airflow itself takes a triggerer for dead whose clock is behind by more than this; 30 s by default.
+    patience = {"AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": str(5 * CLOCK_SECONDS)}
+    off = clock_off_by(CLOCK_SECONDS)
+    machine["triggerer-1"].restart(**patience)
+    machine["triggerer-2"].restart(**patience, **off)
+    machine["worker-2"].restart(**off)
+    try:
+        machine.wait_healthy()
+        yield
+    finally:
+        for name in ("triggerer-1", "triggerer-2", "worker-2"):
+            machine[name].restart()
+
+
+def miss_deadlines(machine: Machine, fleet: Fleet) -> None:
+    """Let no job end: each has to be cancelled at its deadline, give or take the clocks' difference."""
+    fleet.expected = dict.fromkeys(range(fleet.count), "failed")
+    fleet.wait_ended()
+    timeout = float(DEADLINE["timeout"])
+    created = {job["name"]: _epoch(job["createTime"]) for jobs in fleet.jobs().values() for job in jobs}
+    cancelled: dict[str, float] = {}
+    for request in machine.emulator.requests():
+        if request["method"] == "POST" and request["path"].endswith(":cancel"):
+            name = request["path"].partition("/v1/")[2].removesuffix(":cancel")
+            cancelled.setdefault(name, _epoch(request["time"]) - created[name] - timeout)
+    off = sorted(cancelled.values())
+    if set(cancelled) != set(created):
+        raise StepError(f"{len(created) - len(cancelled)} jobs were not cancelled")
+    print(f"          cancelled {off[0]:+.0f} s to {off[-1]:+.0f} s from their deadlines")
+    if off[0] < -CLOCK_SECONDS - 5 or off[-1] > CLOCK_SECONDS + 5:
+        raise StepError("deadlines are off by more than the clocks")
+
+
+def _epoch(text: str) -> float:
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+
+
+DEADLINE = {"timeout": 240}
 ROWS = {
     "nothing": Row("nothing breaks", nothing),
     "worker": Row("SIGKILL of a worker while jobs are created", kill_worker),
@@ -256,25 +372,37 @@ ROWS = {
     "scheduler": Row("SIGKILL of the scheduler, jobs end meanwhile", kill_scheduler),
     "redis": Row("Redis restarts while jobs are created", restart_redis),
     "postgres": Row("PostgreSQL restarts, jobs end meanwhile", restart_postgres),
-    "network": Row("a triggerer is cut off from the API for 20 s, jobs end meanwhile", cut_network),
+    "network": Row("a triggerer is cut off from the API for 3 minutes, jobs end meanwhile", cut_network),
     "clear": Row("a third of the tasks are cleared while they wait", clear_tasks),
     "failed": Row("a third of the tasks are marked failed: jobs cancelled", fail_by_hand),
     "success": Row("a third of the tasks are marked success: jobs cancelled", succeed_by_hand),
+    "upgrade": Row(
+        "a worker and a triggerer run the next version of the provider, the others this one",
+        upgrade,
+        next_version,
+    ),
+    "clocks": Row(
+        "clocks of a worker and a triggerer 2 minutes ahead; jobs outlast their deadline and are cancelled",
+        miss_deadlines,
+        clocks_apart,
+        DEADLINE,
+    ),
 }
 
 
 def run_row(machine: Machine, row: Row, count: int) -> Result:
     """Run one row and look at what is left."""
     machine.wait_healthy()
-    began = time.monotonic()
-    fleet = Fleet(machine, count)
-    deviations = []
-    try:
-        row.action(machine, fleet)
-        fleet.wait_ended()
-    except (StepError, ApiError) as error:
-        deviations.append(str(error))
-        fleet.end_jobs()
+    with row.setting(machine):
+        began = time.monotonic()
+        fleet = Fleet(machine, count, **row.conf)
+        deviations = []
+        try:
+            row.action(machine, fleet)
+            fleet.wait_ended()
+        except (StepError, ApiError) as error:
+            deviations.append(str(error))
+            fleet.end_jobs()
     jobs, states = fleet.jobs(), {index: state for index, (state, _) in fleet.instances().items()}
     every = [job for some in jobs.values() for job in some]
     orphans = [job["name"] for job in every if job["state"] not in ENDED]
@@ -293,26 +421,30 @@ def run_row(machine: Machine, row: Row, count: int) -> Result:
     )
 
 
-def load(machine: Machine, count: int) -> dict[str, str]:
+def load(machine: Machine, count: int = 1000) -> dict[str, str]:
     """Let many tasks wait at once and measure what they cost."""
     machine.wait_healthy()
     machine.emulator.reset()
     names = [_create(machine, number) for number in range(count)]
     began = time.monotonic()
-    # Of the DAG's 200 watchers some share a job where there are fewer jobs.
-    run_id = machine.client.trigger("watch", conf={"jobs": [names[i % count] for i in range(200)]})
+    run_id = machine.client.trigger("watch", conf={"jobs": names})
 
     def claimed() -> bool:
         now = machine.instances(run_id, "wait")
-        return len(now) == 200 and all(t for _, t in now.values())
+        return len(now) == count and all(t for _, t in now.values())
 
-    wait_until(claimed, timeout=300, what="every task to be claimed", interval=0.25)
+    wait_until(claimed, timeout=600, what="every task to be claimed", interval=0.25)
     to_claim = time.monotonic() - began
     balance = machine.balance()
     connections = machine.sql("SELECT count(*) FROM pg_stat_activity WHERE datname = 'airflow'")[0][0]
-    time.sleep(5)
+    time.sleep(30)  # the first looks come early
     since, started = machine.emulator.last_request(), time.monotonic()
-    time.sleep(20)
+    processors = [machine[name].processor_seconds() for name in ("triggerer-1", "triggerer-2")]
+    time.sleep(60)
+    busy = [
+        machine[name].processor_seconds() - before
+        for name, before in zip(("triggerer-1", "triggerer-2"), processors, strict=True)
+    ]
     requests = len(machine.emulator.requests(since)) / (time.monotonic() - started) * 60
     ended = time.time()
     for name in names:
@@ -329,11 +461,14 @@ def load(machine: Machine, count: int) -> dict[str, str]:
     )
     delays = sorted(float(row[0]) - ended for row in rows if row[0])
     return {
-        "deferred tasks": "200",
+        "deferred tasks (`TuningJobSensor` with `start_from_trigger`)": f"{count:,}",
         "triggers of each triggerer": " and ".join(map(str, balance)),
         "from the start of the run until all were claimed": f"{to_claim:.0f} s",
         "connections to PostgreSQL, whole stack": str(connections),
-        "requests per minute at the API (poll interval 1 s)": f"{requests:.0f}",
+        "requests per minute at the API (poll interval 5 s)": f"{requests:.0f}",
+        "CPU seconds a minute of each triggerer, all of its processes": " and ".join(
+            f"{seconds:.1f} s" for seconds in busy
+        ),
         f"from the end of the jobs (all within {setting:.1f} s) to that of the task: median": (
             f"{statistics.median(delays):.1f} s"
         ),
@@ -408,9 +543,13 @@ def main() -> int:
                 print(f"{HEALTH_THRESHOLD} s)", flush=True)
                 for name in wanted:
                     if name == "load":
-                        figures = load(machine, 200)
+                        figures = load(machine)
                         continue
-                    result = run_row(machine, ROWS[name], arguments.tasks)
+                    try:
+                        result = run_row(machine, ROWS[name], arguments.tasks)
+                    except UnavailableError as reason:
+                        print(f"row {name} skipped: {reason}")
+                        continue
                     results.append(result)
                     verdict = "; ".join(result.deviations) or "as expected"
                     counts = f"{result.tasks} tasks, {result.jobs} jobs, {result.seconds:.0f} s"

@@ -7,7 +7,6 @@ cut. Everything lives in one directory and on loopback ports.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import ctypes
 import json
@@ -25,13 +24,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cryptography.fernet import Fernet
+
 from airflow_tuning_provider.emulator.testing import Emulator
 from demo.components import _kill_session
-from demo.services import LOOPBACK, REPOSITORY, StepError, clean_environment, free_port, tail, wait_until
+from demo.services import LOOPBACK, StepError, clean_environment, free_port, tail, wait_until
 from demo.stack import AirflowClient
 
 HEALTH_THRESHOLD = 12
-DEBIAN_PACKAGES = ("postgresql", "redis-server")
+DEBIAN_PACKAGES = ("postgresql", "redis-server", "libfaketime")
 PROJECT, LOCATION, TOKEN = "test-project", "us-central1", "distributed"
 # A job takes six minutes by itself; the rows end jobs when they want to.
 SPEED = 5
@@ -51,25 +52,36 @@ def _find(program: str, *directories: str) -> str | None:
 
 def provide_servers(*, may_install: bool) -> tuple[Path, Path]:
     """Return the directory of PostgreSQL's programs and Redis's server; install them where allowed."""
-    for attempt in range(2):
+    for last in (not may_install, True):
         initdb = _find("initdb", "usr/lib/postgresql/*/bin", "opt/homebrew/opt/postgresql*/bin")
         redis = _find("redis-server")
-        if initdb and redis:
+        if initdb and redis and (last or _faketime()):
             return Path(initdb).parent, Path(redis)
-        missing = " and ".join(n for n, p in (("PostgreSQL", initdb), ("Redis", redis)) if not p)
-        if attempt or not may_install:
+        if last:
             break
-        if os.geteuid() != 0 or not shutil.which("apt-get"):
-            raise UnavailableError(f"{missing} not found, and --install needs root and apt-get")
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-        for command in (
-            ["update", "-qq"],
-            ["install", "-y", "-qq", "--no-install-recommends", *DEBIAN_PACKAGES],
-        ):
-            subprocess.run(
-                ["apt-get", *command], env=environment, capture_output=True, check=False, timeout=300
-            )
+        if os.geteuid() == 0 and shutil.which("apt-get"):
+            _install_servers()
+    missing = " and ".join(n for n, p in (("PostgreSQL", initdb), ("Redis", redis)) if not p)
     raise UnavailableError(f"{missing} not found; --install installs Debian's as root")
+
+
+def _install_servers() -> None:
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    install = ["install", "-y", "-qq", "--no-install-recommends", *DEBIAN_PACKAGES]
+    for command in (["update", "-qq"], install):
+        subprocess.run(["apt-get", *command], env=environment, capture_output=True, check=False, timeout=300)
+
+
+def _faketime() -> Path | None:
+    return next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
+
+
+def clock_off_by(seconds: int) -> dict[str, str]:
+    """Return the environment in which a process's wall clock is off by so many seconds."""
+    library = _faketime()
+    if library is None:
+        raise UnavailableError("libfaketime not found; --install installs Debian's as root")
+    return {"LD_PRELOAD": str(library), "FAKETIME": f"{seconds:+d}", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
 
 
 def _end_with_owner() -> None:
@@ -87,10 +99,19 @@ class Process:
         command: Sequence[str | Path],
         env: Mapping[str, str],
         log: Path,
+        cwd: Path,
         user: str | None = None,
     ) -> None:
-        self.name, self.command, self.env, self.log, self.user = name, command, env, log, user
+        self.name, self.command, self.log, self.cwd, self.user = name, command, log, cwd, user
+        self.env = dict(env)
         self.process: subprocess.Popen[bytes] | None = None
+        self.changes: dict[str, str] = {}
+
+    def restart(self, **changes: str) -> None:
+        """Stop it, and start it with a changed environment; without arguments, with the one from before."""
+        self.stop()
+        self.changes = changes
+        self.start()
 
     @property
     def alive(self) -> bool:
@@ -104,8 +125,8 @@ class Process:
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
                 [str(word) for word in self.command],
-                cwd=REPOSITORY if self.user is None else "/",
-                env=dict(self.env),
+                cwd=self.cwd,
+                env={**self.env, **self.changes},
                 user=self.user,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -126,6 +147,17 @@ class Process:
                 if os.getsid(pid) == self.process.pid and psutil.Process(pid).status() != "zombie":
                     found.append(pid)
         return found
+
+    def processor_seconds(self) -> float:
+        """Return the processor time that all of it has taken."""
+        import psutil
+
+        total = 0.0
+        for pid in self.pids():
+            with contextlib.suppress(psutil.Error):
+                times = psutil.Process(pid).cpu_times()
+                total += times.user + times.system
+        return total
 
     def signal_all(self, number: int) -> None:
         """Send a signal to all of it, as the loss (or the stall) of a machine would."""
@@ -216,6 +248,7 @@ class Machine:
         self.client = AirflowClient(f"http://{LOOPBACK}:{self.ports['api']}")
         self.emulator = Emulator(speed=SPEED, datasets="skip", token=TOKEN)
         self.processes: dict[str, Process] = {}
+        self.fernet_key = Fernet.generate_key()
         self.proxy: Proxy | None = None
         self._connection: Any = None
 
@@ -273,12 +306,14 @@ class Machine:
             "--celery-hostname",
         ]
         triggerer = [*airflow, "triggerer", "--skip-serve-logs"]
+        # A worker has no database: neither Airflow nor the provider may need one there.
+        nowhere = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://nobody@{LOOPBACK}:1/none"}
         cut = {**env, "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT": self._tuning_connection(self.proxy.port)}
         self._add("api-server", [*airflow, "api-server"], env)
         self._add("scheduler", [*airflow, "scheduler", "--skip-serve-logs"], env)
         self._add("dag-processor", [*airflow, "dag-processor"], env)
         for number in "12":
-            self._add(f"worker-{number}", [*worker, f"worker-{number}@%h"], env)
+            self._add(f"worker-{number}", [*worker, f"worker-{number}@%h"], {**env, **nowhere})
             self._add(f"triggerer-{number}", triggerer, cut if number == "2" else env)
         for process in self.processes.values():
             process.start()
@@ -290,7 +325,9 @@ class Machine:
         self, name: str, command: Sequence[Any], env: Mapping[str, str], user: str | None = None
     ) -> Process:
         environment = {**(env or clean_environment()), "AIRFLOW_TEST_COMPONENT": name}
-        self.processes[name] = Process(name, command, environment, self.logs / f"{name}.log", user)
+        self.processes[name] = Process(
+            name, command, environment, self.logs / f"{name}.log", Path("/") if user else self.home, user
+        )
         return self.processes[name]
 
     def _start_postgres(self) -> None:
@@ -364,7 +401,7 @@ class Machine:
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.client.base_url}/execution/",
             "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
-            "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+            "AIRFLOW__CORE__FERNET_KEY": self.fernet_key.decode(),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "64",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
@@ -454,6 +491,20 @@ class Machine:
             task_id,
         )
         return {row[0]: (row[1], row[2]) for row in rows}
+
+    def waiting(self) -> list[tuple[int | None, dict[str, Any]]]:
+        """Return triggerer and arguments of each trigger, as the database holds them."""
+        fernet = Fernet(self.fernet_key)
+        rows = self.sql("SELECT triggerer_id, kwargs FROM trigger")
+        return [(holder, json.loads(fernet.decrypt(kwargs.encode()))) for holder, kwargs in rows]
+
+    def restart_ended(self) -> list[str]:
+        """Start what has ended by itself again, as a restart policy does; return the names."""
+        ended = [name for name, process in self.processes.items() if not process.alive]
+        for name in ended:
+            self[name].kill()  # what it left behind
+            self[name].start()
+        return ended
 
     def restart_postgres(self) -> None:
         """Restart the database as an upgrade would, cutting every connection."""
