@@ -47,6 +47,7 @@ class Task(Enum):
     CREATE = "create"
     SENSOR = "sensor"
     OWNER = "sensor, cancel_on_kill"
+    TRIGGERED = "sensor, start_from_trigger"
 
 
 KILLS = (Action.MARK_FAILED, Action.MARK_SUCCESS, Action.RUN_FAILED)
@@ -131,6 +132,8 @@ def _rows() -> list[Row]:
             for task in Task:
                 if where is Where.MAPPED_RUNNING and task is not Task.CREATE:
                     continue
+                if task is Task.TRIGGERED and (not where.deferred or action is Action.SLOW_TRIGGER):
+                    continue  # it is never on a worker before its job has ended
                 rows.append(Row(action, where, task))
     return rows
 

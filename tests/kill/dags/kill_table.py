@@ -46,6 +46,8 @@ def add_task(row: Row) -> None:
     else:
         operator = SlowSensor if slow else TuningJobSensor
         settings = settings_of(row)
+        if row.task is Task.TRIGGERED:
+            settings["start_from_trigger"] = True
         names = [f"{{{{ dag_run.conf['jobs'][{index}] }}}}" for index in range(row.instances)]
         each = {"tuning_job_name": names}
     if row.where.mapped:
