@@ -311,7 +311,7 @@ TuningJobTrigger.serialize = _serialize
 def upgrade(machine: Machine, fleet: Fleet) -> None:
     """Let either version's triggerer wait with triggers of either version, and end without the other."""
     fleet.wait_deferred()
-    found = {(holder, "of_a_later_version" in str(arguments)) for holder, arguments in machine.waiting()}
+    found = {(holder, "of_a_later_version" in arguments) for holder, arguments in machine.waiting()}
     if len(found) < 4:
         raise StepError(f"not every triggerer has triggers of both versions: {found}")
     for number, away in enumerate(("triggerer-1", "triggerer-2")):
@@ -327,7 +327,7 @@ def clocks_apart(machine: Machine) -> Iterator[None]:
     """Set the clocks of a worker and of a triggerer two minutes ahead."""
     # Airflow itself takes a triggerer for dead whose clock is behind by more than this; 30 s by default.
     patience = {"AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": str(5 * CLOCK_SECONDS)}
-    off = clock_off_by(CLOCK_SECONDS)
+    off = clock_off_by(CLOCK_SECONDS, machine.home)
     machine["triggerer-1"].restart(**patience)
     machine["triggerer-2"].restart(**patience, **off)
     machine["worker-2"].restart(**off)
