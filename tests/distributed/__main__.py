@@ -63,12 +63,12 @@ class Result(NamedTuple):
 class Fleet:
     """A run of ``fleet``: tasks, and the jobs that belong to them."""
 
-    def __init__(self, machine: Machine, count: int, **conf: Any) -> None:
+    def __init__(self, machine: Machine, count: int, dag_id: str = "fleet", **conf: Any) -> None:
         self.machine, self.count = machine, count
         machine.emulator.reset()
         self.expected = dict.fromkeys(range(count), "success")
         """The state that each task has to end in; those whose job fails are set by :meth:`end_jobs`."""
-        self.run_id = machine.client.trigger("fleet", conf={"count": count, **conf})
+        self.run_id = machine.client.trigger(dag_id, conf={"count": count, **conf})
 
     def jobs(self) -> Jobs:
         """Return the jobs of each task, found by the label with its map index."""
@@ -138,11 +138,12 @@ def as_it_is(_: Machine) -> AbstractContextManager[None]:
 
 
 class Row(NamedTuple):
-    """A row of the table: what is done, with what in place, and the run's configuration."""
+    """A row of the table: what is done, with what in place, in a run of which DAG with which configuration."""
 
     name: str
     action: Action
     setting: Callable[[Machine], AbstractContextManager[None]] = as_it_is
+    dag_id: str = "fleet"
     conf: Mapping[str, Any] = {}
 
 
@@ -385,6 +386,7 @@ ROWS = {
         "clocks of a worker and a triggerer 2 minutes ahead; jobs outlast their deadline and are cancelled",
         miss_deadlines,
         clocks_apart,
+        "deadline",
         DEADLINE,
     ),
 }
@@ -395,7 +397,7 @@ def run_row(machine: Machine, row: Row, count: int) -> Result:
     machine.wait_healthy()
     with row.setting(machine):
         began = time.monotonic()
-        fleet = Fleet(machine, count, **row.conf)
+        fleet = Fleet(machine, count, row.dag_id, **row.conf)
         deviations = []
         try:
             row.action(machine, fleet)
