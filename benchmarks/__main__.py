@@ -278,6 +278,8 @@ _NOTES = """\
   The other way is one poll loop for each job with a blocking client in `asyncio.to_thread`
   (`benchmarks/one_loop_per_job.py`), as most providers wait; it is measured once for each size.
 - *Intervals* are poll intervals: a job that ends right after a look is seen one interval later.
+- *From the job's end to the next task's start*: both look once a minute, so it is anything up to a minute, by
+  chance, and the seconds that Airflow takes.
 - *Worker time* is what the REST API shows as `running`, sampled ten times a second.
 - The process's memory includes Airflow itself, about 130 MB.
 """

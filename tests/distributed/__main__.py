@@ -18,7 +18,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -87,7 +87,7 @@ class Fleet:
         what = f"{wanted} jobs to be created"
         wait_until(lambda: len(self.machine.emulator.jobs()) >= wanted, timeout=240, what=what, interval=0.2)
 
-    def wait_deferred(self, timeout: float = 300) -> None:
+    def wait_deferred(self, timeout: float = 600) -> None:
         """Wait until a triggerer watches for every task."""
 
         def watched() -> bool:
@@ -394,6 +394,8 @@ ROWS = {
 
 def run_row(machine: Machine, row: Row, count: int) -> Result:
     """Run one row and look at what is left."""
+    if ended := machine.restart_ended():
+        print(f"          had ended by themselves, and were started again: {', '.join(ended)}", flush=True)
     machine.wait_healthy()
     with row.setting(machine):
         began = time.monotonic()
@@ -405,6 +407,9 @@ def run_row(machine: Machine, row: Row, count: int) -> Result:
         except (StepError, ApiError) as error:
             deviations.append(str(error))
             fleet.end_jobs()
+    settled = lambda: "JOB_STATE_CANCELLING" not in {job["state"] for job in machine.emulator.jobs()}  # noqa: E731
+    with suppress(StepError):
+        wait_until(settled, timeout=60, what="cancellations to take effect", interval=0.5)
     jobs, states = fleet.jobs(), {index: state for index, (state, _) in fleet.instances().items()}
     every = [job for some in jobs.values() for job in some]
     orphans = [job["name"] for job in every if job["state"] not in ENDED]

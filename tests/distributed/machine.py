@@ -34,8 +34,8 @@ from demo.stack import AirflowClient
 HEALTH_THRESHOLD = 12
 DEBIAN_PACKAGES = ("postgresql", "redis-server")
 PROJECT, LOCATION, TOKEN = "test-project", "us-central1", "distributed"
-# A job takes six minutes by itself; the rows end jobs when they want to.
-SPEED = 5
+# A job takes half an hour by itself; the rows end jobs when they want to.
+SPEED = 1
 
 
 class UnavailableError(Exception):
