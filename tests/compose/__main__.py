@@ -288,7 +288,7 @@ def main() -> int:
     parser.add_argument(
         "--install", action="store_true", help="as root, apt-get install an engine if none is"
     )
-    parser.add_argument("--time-limit", type=int, default=900, help="seconds (default: %(default)s)")
+    parser.add_argument("--time-limit", type=int, default=1200, help="seconds (default: %(default)s)")
     arguments = parser.parse_args()
     try:
         with time_limit(arguments.time_limit), engine(may_install=arguments.install) as own:
