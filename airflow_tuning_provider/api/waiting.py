@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from typing import Any
 
 from airflow_tuning_provider.api.errors import ApiError
@@ -69,10 +70,15 @@ class View:
 
 def view_job(job: Mapping[str, Any]) -> View:
     """See a tuning job."""
-    state = str(job.get("state"))
+    return _view_of(str(job.get("state")), _progress(job))
+
+
+# Thousands of jobs share a few states: looks that tell nothing new should leave no new objects behind.
+@lru_cache(maxsize=1024)
+def _view_of(state: str, progress: str) -> View:
     ended = outcome(state).ended
     words = state_in_words(state)
-    sentence = has_ended_in_words(state) if ended else f"is {words}{_progress(job)}"
+    sentence = has_ended_in_words(state) if ended else f"is {words}{progress}"
     return View(state, words, ended, sentence, is_known(state))
 
 
@@ -100,6 +106,7 @@ class Wait:
     error_budget: float = DEFAULT_ERROR_BUDGET
     view: Callable[[Mapping[str, Any]], View] = view_job
     _began: float | None = None
+    _created: tuple[object, float | None] = (None, None)
     _seen: View | None = None
     _since: float = 0.0
     _told: float = 0.0
@@ -128,7 +135,7 @@ class Wait:
         if self.deadline is not None and now >= self.deadline:
             return Step(end=End.TIMED_OUT, news=news)
         # An operation has no creation time: it is as old as the wait for it.
-        age = now - (parse_time(job.get("createTime")) or self._began or now)
+        age = now - (self._creation(job.get("createTime")) or self._began or now)
         delay = next_delay(max(age, 0.0), self.poll_interval, random=random, remaining=self._remaining(now))
         return Step(delay=delay, news=news)
 
@@ -158,6 +165,11 @@ class Wait:
             )
             news = ((logging.WARNING, text),)
         return Step(delay=delay, news=news)
+
+    def _creation(self, text: object) -> float | None:
+        if text != self._created[0]:
+            self._created = text, parse_time(text)
+        return self._created[1]
 
     def _remaining(self, now: float) -> float | None:
         return None if self.deadline is None else max(self.deadline - now, 0.0)

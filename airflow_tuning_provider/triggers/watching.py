@@ -39,6 +39,8 @@ _PAGE_ATTEMPTS = 5
 _PAGE_RETRY = RetryPolicy(max_delay=5.0)
 _COALESCE = 0.25
 """Seconds by which looks may come early to be taken together."""
+_SLOT = 0.05
+"""Seconds by which looks may come late, as their turns are kept by slots."""
 _REOPEN_AFTER = 60.0
 """Seconds between two attempts to read a connection anew whose credentials are refused."""
 
@@ -70,6 +72,39 @@ class Waiter:
             self.news.put_nowait((step, seen))
 
 
+class _Timetable:
+    """When waiters want their next look.
+
+    A look at ten thousand jobs moves as many turns. Kept as sets of waiters they cost no new objects: a heap of
+    tuples would have Python's garbage collector stop the event loop for half a second every few minutes.
+    """
+
+    def __init__(self) -> None:
+        self._slots: dict[int, set[Waiter]] = {}
+        self._order: list[int] = []
+
+    def add(self, waiter: Waiter) -> None:
+        """Take note of a waiter's turn; what was noted before counts no more."""
+        slot = int(waiter.due / _SLOT)
+        if slot not in self._slots:
+            self._slots[slot] = set()
+            heapq.heappush(self._order, slot)
+        self._slots[slot].add(waiter)
+
+    def next_due(self) -> float | None:
+        """Return when the first slot is over, in epoch seconds."""
+        return (self._order[0] + 1) * _SLOT if self._order else None
+
+    def take(self, until: float) -> list[Waiter]:
+        """Take all waiters out whose turn comes until then."""
+        due = []
+        while self._order and self._order[0] * _SLOT <= until:
+            slot = heapq.heappop(self._order)
+            # Another look may have moved its turn.
+            due += [waiter for waiter in self._slots.pop(slot) if int(waiter.due / _SLOT) == slot]
+        return due
+
+
 class Watch:
     """The poll of one identity, project and location on one event loop.
 
@@ -83,8 +118,7 @@ class Watch:
         self._project = project
         self._location = location
         self._waiters: dict[str, set[Waiter]] = {}
-        self._queue: list[tuple[float, int, Waiter]] = []
-        self._serial = 0
+        self._timetable = _Timetable()
         self._wake = asyncio.Event()
         self._poll: asyncio.Task[None] | None = None
         self._pages = 0
@@ -123,8 +157,7 @@ class Watch:
 
     def _schedule(self, waiter: Waiter) -> None:
         if waiter.due < float("inf"):
-            self._serial += 1
-            heapq.heappush(self._queue, (waiter.due, self._serial, waiter))
+            self._timetable.add(waiter)
 
     async def _run(self) -> None:
         while True:
@@ -139,21 +172,19 @@ class Watch:
         """Wait until looks are due, and return all that are."""
         while True:
             self._wake.clear()
-            delay = None if not self._queue else self._queue[0][0] - time.time()
+            due = self._timetable.next_due()
+            delay = None if due is None else due - time.time()
             if delay is not None and delay <= 0:
                 break
             try:
                 await asyncio.wait_for(self._wake.wait(), delay)
             except asyncio.TimeoutError:
                 break
-        limit = time.time() + _COALESCE
-        due = []
-        while self._queue and self._queue[0][0] <= limit:
-            moment, _, waiter = heapq.heappop(self._queue)
-            # Another look may have moved its turn, or it may have left.
-            if waiter.due == moment and waiter in self._waiters.get(waiter.wait.name, ()):
-                due.append(waiter)
-        return due
+        return [
+            waiter
+            for waiter in self._timetable.take(time.time() + _COALESCE)
+            if waiter in self._waiters.get(waiter.wait.name, ())  # it may have left
+        ]
 
     async def _look_at(self, due: list[Waiter]) -> None:
         names = {waiter.wait.name for waiter in due}
