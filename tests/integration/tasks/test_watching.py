@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from airflow_tuning_provider.api.waiting import Wait
 from airflow_tuning_provider.emulator.testing import Emulator
 from airflow_tuning_provider.hooks.tuning_job import TuningJobHook
 from airflow_tuning_provider.triggers import watching
@@ -190,3 +191,21 @@ async def test_bad_connection_hurts_only_its_own_waiters(
     assert bad["status"] == "error"
     server.set_state(jobs[0], "JOB_STATE_SUCCEEDED")
     assert (await good)["status"] == "ended"
+
+
+def test_the_timetable_keeps_the_last_turn_of_each_waiter_only() -> None:
+    timetable, waiters = watching._Timetable(), [watching.Waiter(Wait(str(n), 60.0)) for n in range(3)]
+    for waiter, due in zip(waiters, (0.0, 1000.02, 1000.04), strict=True):
+        waiter.due = due
+        timetable.add(waiter)
+    waiters[1].due = 1060.0
+    timetable.add(waiters[1])
+    timetable.add(waiters[1])
+    assert timetable.next_due() == pytest.approx(0.0, abs=0.05)
+    assert timetable.take(999.9) == [waiters[0]]
+    assert timetable.take(1000.1) == [waiters[2]]
+    due = timetable.next_due()
+    assert due is not None
+    assert 1060.0 <= due <= 1060.06
+    assert timetable.take(due) == [waiters[1]]
+    assert timetable.next_due() is None
