@@ -132,7 +132,7 @@ class Fleet:
 Action = Callable[[Machine, Fleet], None]
 
 
-def as_it_is(_: Machine) -> AbstractContextManager[None]:
+def as_it_is(_: Machine, __: int) -> AbstractContextManager[None]:
     """Change nothing."""
     return nullcontext()
 
@@ -142,7 +142,7 @@ class Row(NamedTuple):
 
     name: str
     action: Action
-    setting: Callable[[Machine], AbstractContextManager[None]] = as_it_is
+    setting: Callable[[Machine, int], AbstractContextManager[None]] = as_it_is
     dag_id: str = "fleet"
     conf: Mapping[str, Any] = {}
 
@@ -279,7 +279,21 @@ def succeed_by_hand(machine: Machine, fleet: Fleet) -> None:
 
 
 @contextmanager
-def next_version(machine: Machine) -> Iterator[None]:
+def half_each(machine: Machine, count: int) -> Iterator[None]:
+    """Let no triggerer have room for many more than half of the tasks."""
+    triggerers = [machine["triggerer-1"], machine["triggerer-2"]]
+    for process in triggerers:
+        process.restart(AIRFLOW__TRIGGERER__CAPACITY=str(count // 2 + 2))
+    try:
+        machine.wait_healthy()
+        yield
+    finally:
+        for process in triggerers:
+            process.restart()
+
+
+@contextmanager
+def next_version(machine: Machine, _: int) -> Iterator[None]:
     """Give a worker and a triggerer a provider whose triggers have one more argument."""
     package = REPOSITORY / "airflow_tuning_provider"
     later = machine.home / "later" / package.name
@@ -324,7 +338,7 @@ def upgrade(machine: Machine, fleet: Fleet) -> None:
 
 
 @contextmanager
-def clocks_apart(machine: Machine) -> Iterator[None]:
+def clocks_apart(machine: Machine, _: int) -> Iterator[None]:
     """Set the clocks of a worker and of a triggerer two minutes ahead."""
     # Airflow itself takes a triggerer for dead whose clock is behind by more than this; 30 s by default.
     patience = {"AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": str(5 * CLOCK_SECONDS)}
@@ -374,9 +388,9 @@ ROWS = {
     "redis": Row("Redis restarts while jobs are created", restart_redis),
     "postgres": Row("PostgreSQL restarts, jobs end meanwhile", restart_postgres),
     "network": Row("a triggerer is cut off from the API for 3 minutes, jobs end meanwhile", cut_network),
-    "clear": Row("a third of the tasks are cleared while they wait", clear_tasks),
-    "failed": Row("a third of the tasks are marked failed: jobs cancelled", fail_by_hand),
-    "success": Row("a third of the tasks are marked success: jobs cancelled", succeed_by_hand),
+    "clear": Row("a third of the tasks are cleared while they wait", clear_tasks, half_each),
+    "failed": Row("a third of the tasks are marked failed: jobs cancelled", fail_by_hand, half_each),
+    "success": Row("a third of the tasks are marked success: jobs cancelled", succeed_by_hand, half_each),
     "upgrade": Row(
         "a worker and a triggerer run the next version of the provider, the others this one",
         upgrade,
@@ -397,7 +411,7 @@ def run_row(machine: Machine, row: Row, count: int) -> Result:
     if ended := machine.restart_ended():
         print(f"          had ended by themselves, and were started again: {', '.join(ended)}", flush=True)
     machine.wait_healthy()
-    with row.setting(machine):
+    with row.setting(machine, count):
         began = time.monotonic()
         fleet = Fleet(machine, count, row.dag_id, **row.conf)
         deviations = []
