@@ -181,7 +181,9 @@ class Driver:
                 return False
             if instance.row.where.deferred:
                 waits = instance.state == "deferred" and self.world.watched_by(instance) > 0
-                return waits and self.world.process_ended(instance)
+                # Only what starts in the triggerer has had no process; mapped, it starts on a worker all the same.
+                without_process = instance.row.task is Task.TRIGGERED and not instance.row.where.mapped
+                return waits and (without_process or self.world.process_ended(instance))
             return instance.state == "running" and any(look > begun for look in instance.looks)
 
         return in_place
