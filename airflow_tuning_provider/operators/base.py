@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from airflow_tuning_provider.api.identity import TaskIdentity
 from airflow_tuning_provider.api.inputs import number
 from airflow_tuning_provider.api.manifest import Manifest, in_words, manifest
-from airflow_tuning_provider.api.retry import RetryPolicy
 from airflow_tuning_provider.api.states import JobState
 from airflow_tuning_provider.exceptions import TuningError, refusing_invalid_input
 from airflow_tuning_provider.operators.attempts import unless_replaced
@@ -49,6 +48,7 @@ class TuningTaskMixin:
 
     def make_hook(self) -> TuningJobHook:
         """Return a hook with this task's parameters; the HTTP libraries are imported now, not when parsing."""
+        from airflow_tuning_provider.api.retry import RetryPolicy
         from airflow_tuning_provider.hooks.tuning_job import TuningJobHook
 
         return TuningJobHook(
