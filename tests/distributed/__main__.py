@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import argparse
 import collections
-import json
 import shutil
 import signal
-import statistics
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import datetime
@@ -26,11 +23,10 @@ from typing import Any, NamedTuple
 from airflow_tuning_provider.emulator.testing import EmulatorError
 from demo.services import REPOSITORY, StepError, wait_until
 from demo.stack import ApiError
+from tests.distributed.load import KINDS, load
+from tests.distributed.load import table as load_table
 from tests.distributed.machine import (
     HEALTH_THRESHOLD,
-    LOCATION,
-    PROJECT,
-    TOKEN,
     Machine,
     UnavailableError,
     beside,
@@ -39,6 +35,8 @@ from tests.distributed.machine import (
 
 PAGE = REPOSITORY / "docs" / "deployment.md"
 BEGIN, END = "<!-- table: python -m tests.distributed --write -->", "<!-- end of table -->"
+LOAD_BEGIN, LOAD_END = "<!-- load: python -m tests.distributed --write load -->", "<!-- end of load -->"
+HEAD = "| what breaks | tasks | jobs | duplicates | orphans | ended as their job did | time |"
 ENDED = ("JOB_STATE_SUCCEEDED", "JOB_STATE_FAILED", "JOB_STATE_CANCELLED", "JOB_STATE_EXPIRED")
 BROKEN_INPUT = {"code": 3, "message": "The dataset is malformed."}
 FINAL = ("success", "failed", "upstream_failed", "skipped", "removed")
@@ -442,96 +440,30 @@ def run_row(machine: Machine, row: Row, count: int) -> Result:
     )
 
 
-def load(machine: Machine, count: int = 1000) -> dict[str, str]:
-    """Let many tasks wait at once and measure what they cost."""
-    machine.wait_healthy()
-    machine.emulator.reset()
-    names = [_create(machine, number) for number in range(count)]
-    began = time.monotonic()
-    run_id = machine.client.trigger("watch", conf={"jobs": names})
-
-    def claimed() -> bool:
-        now = machine.instances(run_id, "wait")
-        return len(now) == count and all(t for _, t in now.values())
-
-    wait_until(claimed, timeout=600, what="every task to be claimed", interval=0.25)
-    to_claim = time.monotonic() - began
-    balance = machine.balance()
-    connections = machine.sql("SELECT count(*) FROM pg_stat_activity WHERE datname = 'airflow'")[0][0]
-    time.sleep(30)  # the first looks come early
-    since, started = machine.emulator.last_request(), time.monotonic()
-    processors = [machine[name].processor_seconds() for name in ("triggerer-1", "triggerer-2")]
-    time.sleep(60)
-    busy = [
-        machine[name].processor_seconds() - before
-        for name, before in zip(("triggerer-1", "triggerer-2"), processors, strict=True)
-    ]
-    requests = len(machine.emulator.requests(since)) / (time.monotonic() - started) * 60
-    ended = time.time()
-    for name in names:
-        machine.emulator.set_state(name, "JOB_STATE_SUCCEEDED")
-    setting = time.time() - ended
-
-    def done() -> bool:
-        return all(state == "success" for state, _ in machine.instances(run_id, "wait").values())
-
-    wait_until(done, timeout=300, what="every task to succeed", interval=0.5)
-    rows = machine.sql(
-        "SELECT extract(epoch FROM end_date) FROM task_instance WHERE run_id = %s AND task_id = 'wait'",
-        run_id,
-    )
-    delays = sorted(float(row[0]) - ended for row in rows if row[0])
-    return {
-        "deferred tasks (`TuningJobSensor` with `start_from_trigger`)": f"{count:,}",
-        "triggers of each triggerer": " and ".join(map(str, balance)),
-        "from the start of the run until all were claimed": f"{to_claim:.0f} s",
-        "connections to PostgreSQL, whole stack": str(connections),
-        "requests per minute at the API (poll interval 5 s)": f"{requests:.0f}",
-        "CPU seconds a minute of each triggerer, all of its processes": " and ".join(
-            f"{seconds:.1f} s" for seconds in busy
-        ),
-        f"from the end of the jobs (all within {setting:.1f} s) to that of the task: median": (
-            f"{statistics.median(delays):.1f} s"
-        ),
-        "the same, slowest": f"{delays[-1]:.1f} s",
-    }
-
-
-def _create(machine: Machine, number: int) -> str:
-    url = f"{machine.emulator.url}/v1/projects/{PROJECT}/locations/{LOCATION}/tuningJobs"
-    spec = {"trainingDatasetUri": f"gs://bucket/{number}.jsonl"}
-    body = json.dumps({"baseModel": "gemini-2.5-flash", "supervisedTuningSpec": spec}).encode()
-    headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
-    request = urllib.request.Request(url, body, headers)
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(request, timeout=30) as answer:
-        return str(json.load(answer)["name"])
-
-
-def table(results: list[Result], figures: dict[str, str]) -> str:
+def table(results: list[Result]) -> str:
     """Return the results in Markdown."""
-    lines = ["| what breaks | tasks | jobs | duplicates | orphans | ended as their job did | time |"]
-    lines.append("|---|---:|---:|---:|---:|---:|---:|")
+    lines = [HEAD, "|---|---:|---:|---:|---:|---:|---:|"]
     for r in results:
         name = r.name if not r.deviations else f"**{r.name}**"
         lines.append(
             f"| {name} | {r.tasks} | {r.jobs} | {r.duplicates} | {r.orphans} | {r.right} | {r.seconds:.0f} s |"
         )
-    if figures:
-        lines += [
-            "",
-            "| load | |",
-            "|---|---|",
-            *(f"| {name} | {value} |" for name, value in figures.items()),
-        ]
     return "\n".join(lines)
 
 
-def write(text: str) -> None:
-    """Put the table into the documentation."""
+def write(results: list[Result], figures: dict[str, dict[str, str]]) -> None:
+    """Put the results into the documentation; rows that were not run stay there as they are."""
     page = PAGE.read_text()
     before, rest = page.split(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}")
+    last, after = rest.split(END)
+    rows = {line.split("|")[1].strip(" *"): line for line in (last + table(results)).splitlines() if "|" in line}
+    head, line = table([]).splitlines()
+    body = [rows[row.name] for row in ROWS.values() if row.name in rows]
+    page = "\n".join([before + BEGIN, head, line, *body, END + after])
+    if len(figures) == len(KINDS):
+        before, rest = page.split(LOAD_BEGIN)
+        page = f"{before}{LOAD_BEGIN}\n{load_table(figures)}\n{LOAD_END}{rest.split(LOAD_END)[1]}"
+    PAGE.write_text(page)
 
 
 def main() -> int:
@@ -551,7 +483,7 @@ def main() -> int:
 
     signal.signal(signal.SIGTERM, terminated)
     results: list[Result] = []
-    figures: dict[str, str] = {}
+    figures: dict[str, dict[str, str]] = {}
     failure = ""
     with tempfile.TemporaryDirectory(prefix="airflow-tuning-distributed-") as directory:
         began = time.monotonic()
@@ -564,7 +496,9 @@ def main() -> int:
                 print(f"{HEALTH_THRESHOLD} s)", flush=True)
                 for name in wanted:
                     if name == "load":
-                        figures = load(machine)
+                        for kind in KINDS:
+                            figures[kind] = load(machine, kind)
+                            print(f"{time.monotonic() - began:6.1f} s  {kind}: {figures[kind]}", flush=True)
                         continue
                     try:
                         result = run_row(machine, ROWS[name], arguments.tasks)
@@ -582,11 +516,14 @@ def main() -> int:
             return 0
         except (StepError, ApiError, EmulatorError, OSError, KeyboardInterrupt) as error:
             failure = f"FAILED: {type(error).__name__} {error}"
-    print(f"\n{table(results, figures)}")
+    if results:
+        print(f"\n{table(results)}")
+    if figures:
+        print(f"\n{load_table(figures)}")
     if failure:
         print(failure)
     elif arguments.write:
-        write(table(results, figures))
+        write(results, figures)
     return 1 if failure or any(result.deviations for result in results) else 0
 
 

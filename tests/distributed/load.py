@@ -1,0 +1,153 @@
+"""A thousand tuning tasks that wait at once: what they cost each part of a distributed Airflow."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from demo.services import wait_until
+from tests.distributed.machine import LOCATION, PROJECT, TOKEN, Machine
+
+TASKS = 1000
+POLL_INTERVAL = 5  # of the DAGs
+OPERATORS, SENSORS = "`CreateTuningJobOperator`", "`TuningJobSensor`, `start_from_trigger`"
+TRIGGERERS = ("triggerer-1", "triggerer-2")
+
+
+def create_and_wait(machine: Machine) -> tuple[str, Callable[[], dict[str, str]]]:
+    """Start tasks that create a job each; return the run, and how to tell which task has which job."""
+    run_id = machine.client.trigger("load", conf={"count": TASKS})
+
+    def jobs() -> dict[str, str]:
+        return {f"tune {job['labels']['airflow-map-index']}": job["name"] for job in machine.emulator.jobs()}
+
+    return run_id, jobs
+
+
+def wait_only(machine: Machine) -> tuple[str, Callable[[], dict[str, str]]]:
+    """Start sensors for jobs that are there."""
+    names = [_create(machine, number) for number in range(TASKS)]
+    run_id = machine.client.trigger("watch", conf={"jobs": names})
+    return run_id, lambda: {f"wait_{number} -1": name for number, name in enumerate(names)}
+
+
+KINDS = {OPERATORS: create_and_wait, SENSORS: wait_only}
+
+
+def load(machine: Machine, kind: str) -> dict[str, str]:
+    """Let many tasks wait at once, end their jobs, and return what that cost."""
+    machine.wait_healthy()
+    machine.emulator.reset()
+    with claims_noted(machine) as to_claim:
+        began = time.monotonic()
+        run_id, jobs_of = KINDS[kind](machine)
+
+        def claimed() -> bool:
+            now = tasks(machine, run_id)
+            return len(now) == TASKS and all(
+                state == "deferred" and holder for state, holder, _ in now.values()
+            )
+
+        wait_until(claimed, timeout=1800, what="every task to be claimed by a triggerer", interval=1)
+        until_claimed = time.monotonic() - began
+    balance = machine.balance()
+    connections = machine.sql("SELECT count(*) FROM pg_stat_activity WHERE datname = 'airflow'")[0][0]
+    time.sleep(30)  # the first looks come early
+    requests, busy = at_rest(machine)
+    jobs = jobs_of()
+    ended = {}
+    for task, name in jobs.items():
+        machine.emulator.set_state(name, "JOB_STATE_SUCCEEDED")
+        ended[task] = time.time()
+    setting = max(ended.values()) - min(ended.values())
+
+    def done() -> bool:
+        return all(state == "success" for state, _, _ in tasks(machine, run_id).values())
+
+    wait_until(done, timeout=1800, what="every task to succeed", interval=1)
+    delays = sorted(end - ended[task] for task, (_, _, end) in tasks(machine, run_id).items() if end)
+    claims = sorted(to_claim.values())
+    return {
+        "jobs at the API": f"{len(machine.emulator.jobs()):,}",
+        "triggers of each triggerer": " and ".join(map(str, balance)),
+        "from the start of the run until all tasks waited": f"{until_claimed:.0f} s",
+        "from a task's deferral to the claim by a triggerer: median, slowest": (
+            f"{statistics.median(claims):.1f} s, {claims[-1]:.1f} s"
+        ),
+        "connections to PostgreSQL, whole stack": str(connections),
+        f"requests per minute at the API (poll interval {POLL_INTERVAL} s)": f"{requests:.0f}",
+        "CPU seconds a minute of each triggerer, all of its processes": " and ".join(
+            f"{seconds:.1f} s" for seconds in busy
+        ),
+        "from the end of the job to that of the task: median, slowest": (
+            f"{statistics.median(delays):.1f} s, {delays[-1]:.1f} s (jobs ended within {setting:.1f} s)"
+        ),
+    }
+
+
+def at_rest(machine: Machine) -> tuple[float, list[float]]:
+    """Return the requests at the API and the processor seconds of each triggerer in a minute of waiting."""
+    since, started = machine.emulator.last_request(), time.monotonic()
+    before = [machine[name].processor_seconds() for name in TRIGGERERS]
+    time.sleep(60)
+    busy = [machine[name].processor_seconds() - was for name, was in zip(TRIGGERERS, before, strict=True)]
+    return len(machine.emulator.requests(since)) / (time.monotonic() - started) * 60, busy
+
+
+def tasks(machine: Machine, run_id: str) -> dict[str, tuple[str | None, int | None, float | None]]:
+    """Return state, triggerer and end of each task that has to do with a job."""
+    rows = machine.sql(
+        "SELECT ti.task_id || ' ' || ti.map_index, ti.state, t.triggerer_id, extract(epoch FROM ti.end_date) "
+        "FROM task_instance ti LEFT JOIN trigger t ON t.id = ti.trigger_id "
+        "WHERE ti.run_id = %s AND (ti.task_id LIKE 'wait%%' OR ti.map_index >= 0)",
+        run_id,
+    )
+    return {name: (state, holder, end and float(end)) for name, state, holder, end in rows}
+
+
+@contextmanager
+def claims_noted(machine: Machine) -> Iterator[dict[int, float]]:
+    """Note for each trigger the seconds from its creation to its claim, give or take a quarter of one."""
+    seconds: dict[int, float] = {}
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.wait(0.25):
+            rows = machine.sql(
+                "SELECT id, extract(epoch FROM clock_timestamp() - created_date) FROM trigger "
+                "WHERE triggerer_id IS NOT NULL"
+            )
+            for number, age in rows:
+                seconds.setdefault(number, float(age))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield seconds
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _create(machine: Machine, number: int) -> str:
+    url = f"{machine.emulator.url}/v1/projects/{PROJECT}/locations/{LOCATION}/tuningJobs"
+    spec = {"trainingDatasetUri": f"gs://bucket/{number}.jsonl"}
+    body = json.dumps({"baseModel": "gemini-2.5-flash", "supervisedTuningSpec": spec}).encode()
+    headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
+    request = urllib.request.Request(url, body, headers)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(request, timeout=30) as answer:
+        return str(json.load(answer)["name"])
+
+
+def table(figures: dict[str, dict[str, str]]) -> str:
+    """Return the figures in Markdown, a column for each kind of task."""
+    lines = [f"| {TASKS:,} waiting tasks | {' | '.join(figures)} |", "|---|" + "---|" * len(figures)]
+    for name in next(iter(figures.values())):
+        lines.append(f"| {name} | {' | '.join(column[name] for column in figures.values())} |")
+    return "\n".join(lines)
