@@ -1,9 +1,10 @@
 """Worker time that a job takes, and the time from its end to the next task, on a real Airflow.
 
-    python -m benchmarks.worker SECONDS
+    python -m benchmarks.worker SECONDS JOBS
 
-Runs one job of about so many seconds through each DAG of ``benchmarks/dags``, side by side, and prints JSON.
-Where Google's provider is installed, its operator is one of them.
+Runs so many jobs through each DAG of ``benchmarks/dags``, side by side, and prints JSON. The jobs take so many
+seconds and up to a minute more, spread evenly: a look a minute finds the end of one sooner than that of another.
+Where Google's provider is installed, its operator is one of the DAGs' operators.
 """
 
 from __future__ import annotations
@@ -11,22 +12,24 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import statistics
 import sys
 import tempfile
 import threading
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from airflow_tuning_provider.emulator.testing import Emulator
+from demo.services import wait_until
 from demo.stack import AirflowStack
 
 _SAMPLE = 0.1
-_REAL_SECONDS = 2000.0  # what the emulator's job takes at speed 1
+_LOOK = 60.0  # seconds between two looks at a job, ours and Google's
 
 
 def connection(url: str) -> str:
@@ -54,30 +57,49 @@ def connection(url: str) -> str:
 
 
 class Sampler(threading.Thread):
-    """Counts the seconds that the task ``tune`` of a run spends on a worker."""
+    """Counts the seconds that the tasks ``tune`` of a DAG spend on a worker."""
 
-    def __init__(self, airflow: AirflowStack, dag_id: str, run_id: str) -> None:
+    def __init__(self, airflow: AirflowStack, dag_id: str) -> None:
         super().__init__(daemon=True)
-        self.airflow, self.dag_id, self.run_id = airflow, dag_id, run_id
+        self.airflow, self.dag_id = airflow, dag_id
         self.worker_seconds = 0.0
         self.stop = threading.Event()
 
     def run(self) -> None:
         """Sample until stopped."""
         last = time.monotonic()
+        path = f"/dags/{self.dag_id}/dagRuns/~/taskInstances"
         while not self.stop.wait(_SAMPLE):
             with contextlib.suppress(Exception):
-                state = self.airflow.client.task_instance(self.dag_id, self.run_id, "tune")["state"]
+                found = self.airflow.client.request("GET", path, state="running", task_id="tune")
                 now = time.monotonic()
-                self.worker_seconds += now - last if state == "running" else 0.0
+                self.worker_seconds += (now - last) * found["total_entries"]
                 last = now
 
 
-def measure(seconds: float) -> dict[str, Any]:
-    """Run every DAG once with a job of so many seconds."""
+class Run(NamedTuple):
+    """A run of a DAG, its job at the emulator, and when that has to end."""
+
+    dag_id: str
+    run_id: str
+    job: str
+    end: float
+
+
+def start(airflow: AirflowStack, emulator: Emulator, dag_id: str, seconds: float) -> Run:
+    """Start a run and wait for its job, which has to end after so many seconds."""
+    before = {job["name"] for job in emulator.jobs()}
+    run_id = airflow.client.trigger(dag_id)
+    created = lambda: {job["name"] for job in emulator.jobs()} - before  # noqa: E731
+    wait_until(created, timeout=180, what=f"the job of {dag_id}", interval=0.2)
+    return Run(dag_id, run_id, created().pop(), time.monotonic() + seconds)
+
+
+def measure(seconds: float, phases: int) -> dict[str, Any]:
+    """Run every DAG with jobs of so many seconds and more, which end at different times after a look."""
     with contextlib.ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        emulator = stack.enter_context(Emulator(speed=_REAL_SECONDS / seconds, datasets="skip"))
+        emulator = stack.enter_context(Emulator(speed=1, datasets="skip"))
         airflow = AirflowStack(
             place,
             [Path(__file__).parent / "dags"],
@@ -85,6 +107,7 @@ def measure(seconds: float) -> dict[str, Any]:
                 "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT": connection(emulator.url),
                 "GOOGLE_VERTEX_BASE_URL": emulator.url,
                 "PYTHONPATH": str(Path.cwd()),
+                "AIRFLOW__CORE__PARALLELISM": str(2 * phases + 1),
                 "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "300",
                 "AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "300",
             },
@@ -93,29 +116,32 @@ def measure(seconds: float) -> dict[str, Any]:
         found = ["ours"] + (["google"] if importlib.util.find_spec("airflow.providers.google") else [])
         for dag_id in found:
             airflow.wait_for_dag(dag_id, timeout=180)
-        samplers = []
-        for dag_id in found:
-            sampler = Sampler(airflow, dag_id, airflow.client.trigger(dag_id))
+        samplers = [Sampler(airflow, dag_id) for dag_id in found]
+        for sampler in samplers:
             sampler.start()
-            samplers.append(sampler)
-        result = {}
+        lengths = [seconds + _LOOK * phase / phases for phase in range(phases)]
+        runs = [start(airflow, emulator, dag_id, length) for length in lengths for dag_id in found]
+        ended = {}
+        for run in sorted(runs, key=lambda run: run.end):
+            time.sleep(max(run.end - time.monotonic(), 0))
+            emulator.set_state(run.job, "JOB_STATE_SUCCEEDED")
+            ended[run] = time.time()
+        delays: dict[str, list[float]] = {dag_id: [] for dag_id in found}
+        for run in runs:
+            airflow.client.wait_for_run(run.dag_id, run.run_id, timeout=300)
+            after = airflow.client.task_instance(run.dag_id, run.run_id, "after")
+            delays[run.dag_id].append(_epoch(after["start_date"]) - ended[run])
         for sampler in samplers:
-            airflow.client.wait_for_run(sampler.dag_id, sampler.run_id, timeout=seconds + 300)
             sampler.stop.set()
-            result[sampler.dag_id] = {"worker_seconds": sampler.worker_seconds}
-        for sampler in samplers:
-            after = airflow.client.task_instance(sampler.dag_id, sampler.run_id, "after")
-            tune = airflow.client.task_instance(sampler.dag_id, sampler.run_id, "tune")
-            job = _job_of(emulator, _epoch(tune["start_date"]), sampler.dag_id)
-            result[sampler.dag_id]["job_seconds"] = _epoch(job["endTime"]) - _epoch(job["createTime"])
-            result[sampler.dag_id]["end_to_next_task"] = _epoch(after["start_date"]) - _epoch(job["endTime"])
-    return result
-
-
-def _job_of(emulator: Emulator, started: float, dag_id: str) -> dict[str, Any]:
-    ours = [job for job in emulator.jobs() if (job.get("labels") or {}).get("airflow-dag-id") == dag_id]
-    others = [job for job in emulator.jobs() if not job.get("labels")]
-    return (ours or others)[0]
+            sampler.join()
+    return {
+        sampler.dag_id: {
+            "worker_seconds": sampler.worker_seconds / phases,
+            "job_seconds": statistics.mean(lengths),
+            "end_to_next_task": statistics.mean(delays[sampler.dag_id]),
+        }
+        for sampler in samplers
+    }
 
 
 def _epoch(text: str) -> float:
@@ -123,4 +149,4 @@ def _epoch(text: str) -> float:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(measure(float(sys.argv[1]))) + "\n")
+    sys.stdout.write(json.dumps(measure(float(sys.argv[1]), int(sys.argv[2]))) + "\n")
