@@ -57,17 +57,22 @@ class Identity:
 
 @dataclass(eq=False)
 class Waiter:
-    """One trigger's wait, and the news that it has not taken yet."""
+    """One trigger's wait, and the news that it has not taken yet.
+
+    :param due: epoch seconds of the next look, ``None`` after the last one.
+    :param slot: where the timetable keeps that turn.
+    """
 
     wait: Wait
     news: asyncio.Queue[tuple[Step, Json | ApiError]] = field(default_factory=asyncio.Queue)
-    due: float = 0.0
+    due: float | None = 0.0
+    slot: int | None = None
 
     def tell(self, seen: Json | ApiError) -> None:
         """Take note of a look; wake the trigger only if there is something to tell."""
         now = time.time()
         step = self.wait.advance(seen, now=now, random=random.random())
-        self.due = now + step.delay if step.delay is not None else float("inf")
+        self.due = now + step.delay if step.delay is not None else None
         if step.news or step.end is not None:
             self.news.put_nowait((step, seen))
 
@@ -83,9 +88,11 @@ class _Timetable:
         self._slots: dict[int, set[Waiter]] = {}
         self._order: list[int] = []
 
-    def add(self, waiter: Waiter) -> None:
-        """Take note of a waiter's turn; what was noted before counts no more."""
-        slot = int(waiter.due / _SLOT)
+    def note(self, waiter: Waiter) -> None:
+        """Take note of when a waiter is due, if it is; what was noted before counts no more."""
+        waiter.slot = slot = None if waiter.due is None else int(waiter.due / _SLOT)
+        if slot is None:
+            return
         if slot not in self._slots:
             self._slots[slot] = set()
             heapq.heappush(self._order, slot)
@@ -100,8 +107,8 @@ class _Timetable:
         due = []
         while self._order and self._order[0] * _SLOT <= until:
             slot = heapq.heappop(self._order)
-            # Another look may have moved its turn.
-            due += [waiter for waiter in self._slots.pop(slot) if int(waiter.due / _SLOT) == slot]
+            # Another look may have moved its turn, or been its last.
+            due += [waiter for waiter in self._slots.pop(slot) if waiter.slot == slot]
         return due
 
 
@@ -133,7 +140,7 @@ class Watch:
     def join(self, waiter: Waiter) -> None:
         """Let a waiter in; its job is looked at as soon as possible."""
         self._waiters.setdefault(waiter.wait.name, set()).add(waiter)
-        self._schedule(waiter)
+        self._timetable.note(waiter)
         self._wake.set()
         if self._poll is None or self._poll.done():
             # A context of its own: log lines of the poll must not carry the first waiter's task.
@@ -155,17 +162,17 @@ class Watch:
 
     # -- the poll ----------------------------------------------------------------------------------
 
-    def _schedule(self, waiter: Waiter) -> None:
-        if waiter.due < float("inf"):
-            self._timetable.add(waiter)
-
     async def _run(self) -> None:
         while True:
-            due = await self._next_due()
+            due = None
             try:
+                due = await self._next_due()
                 await self._look_at(due)
             except Exception as error:  # noqa: BLE001 - a bug here must not silence ten thousand waiters
                 failure = ApiError(ErrorKind.UNAVAILABLE, f"the poll failed: {type(error).__name__}: {error}")
+                if due is None:  # whose turn it was is lost with the error
+                    due = [waiter for same in self._waiters.values() for waiter in same]
+                    await asyncio.sleep(1)
                 self._tell(due, failure)
 
     async def _next_due(self) -> list[Waiter]:
@@ -260,7 +267,7 @@ class Watch:
     def _tell(self, waiters: Iterable[Waiter], seen: Json | ApiError) -> None:
         for waiter in list(waiters):
             waiter.tell(seen)
-            self._schedule(waiter)
+            self._timetable.note(waiter)
 
 
 class _Registry:

@@ -456,7 +456,9 @@ def write(results: list[Result], figures: dict[str, dict[str, str]]) -> None:
     page = PAGE.read_text()
     before, rest = page.split(BEGIN)
     last, after = rest.split(END)
-    rows = {line.split("|")[1].strip(" *"): line for line in (last + table(results)).splitlines() if "|" in line}
+    rows = {
+        line.split("|")[1].strip(" *"): line for line in (last + table(results)).splitlines() if "|" in line
+    }
     head, line = table([]).splitlines()
     body = [rows[row.name] for row in ROWS.values() if row.name in rows]
     page = "\n".join([before + BEGIN, head, line, *body, END + after])

@@ -146,6 +146,42 @@ async def test_fault_in_the_poll_fails_nobody(
     assert {event["status"] for event in await asyncio.gather(*tasks)} == {"ended"}
 
 
+async def test_the_others_are_looked_at_after_some_have_ended(server: Emulator, jobs: list[str]) -> None:
+    """A walk sees the end of jobs whose own turn would come later."""
+    intervals = [0.3, 2] * 50
+    tasks = [
+        asyncio.create_task(payload(trigger(name, poll_interval=interval)))
+        for name, interval in zip(jobs, intervals, strict=False)
+    ]
+    for tenth in range(0, 100, 10):
+        await asyncio.sleep(0.3)
+        for name in jobs[tenth : tenth + 10]:
+            server.set_state(name, "JOB_STATE_SUCCEEDED")
+    ended = await asyncio.wait_for(asyncio.gather(*tasks), 20)
+    assert {event["status"] for event in ended} == {"ended"}
+
+
+async def test_fault_in_the_timetable_stops_nobody(
+    server: Emulator, jobs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = watching._Timetable.take
+    broken = iter([False, True, False])
+
+    def take(self: Any, until: float) -> list[watching.Waiter]:
+        due = real(self, until)
+        if next(broken, False):
+            raise RuntimeError("a bug")
+        return due
+
+    monkeypatch.setattr(watching._Timetable, "take", take)
+    tasks = [asyncio.create_task(payload(trigger(name))) for name in jobs[:30]]
+    await asyncio.sleep(1)
+    for name in jobs[:30]:
+        server.set_state(name, "JOB_STATE_SUCCEEDED")
+    ended = await asyncio.wait_for(asyncio.gather(*tasks), 20)
+    assert {event["status"] for event in ended} == {"ended"}
+
+
 async def test_deadline_of_one_does_not_end_the_others(server: Emulator, jobs: list[str]) -> None:
     hurried = asyncio.create_task(payload(trigger(jobs[0], end_time=time.time() + 0.5)))
     patient = [asyncio.create_task(payload(trigger(name))) for name in jobs[1:20]]
@@ -197,13 +233,18 @@ def test_the_timetable_keeps_the_last_turn_of_each_waiter_only() -> None:
     timetable, waiters = watching._Timetable(), [watching.Waiter(Wait(str(n), 60.0)) for n in range(3)]
     for waiter, due in zip(waiters, (0.0, 1000.02, 1000.04), strict=True):
         waiter.due = due
-        timetable.add(waiter)
+        timetable.note(waiter)
     waiters[1].due = 1060.0
-    timetable.add(waiters[1])
-    timetable.add(waiters[1])
+    timetable.note(waiters[1])
+    timetable.note(waiters[1])
     assert timetable.next_due() == pytest.approx(0.0, abs=0.05)
     assert timetable.take(999.9) == [waiters[0]]
     assert timetable.take(1000.1) == [waiters[2]]
+    waiters[0].due = 1030.0
+    timetable.note(waiters[0])
+    waiters[0].due = None
+    timetable.note(waiters[0])
+    assert timetable.take(1030.1) == []
     due = timetable.next_due()
     assert due is not None
     assert 1060.0 <= due <= 1060.06
