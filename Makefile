@@ -11,7 +11,6 @@ INSTALL := $(UV) pip install --quiet --python $(BIN)/python --constraint constra
 AIRFLOW_VERSIONS := 3.1 3.2 3.3
 # What knows nothing of Airflow is not tried with each of its versions.
 WITHOUT_AIRFLOW := tests/unit/api tests/integration/hooks/test_hostile_input.py
-# Tests that start an Airflow run one after the other, all others in two processes.
 PYTEST := -m pytest --numprocesses 2
 # Tests bring their own settings; a developer's own Airflow must not leak in.
 # A fixed hash seed: the processes have to agree on the order of parametrised sets.
@@ -44,9 +43,9 @@ demo: .venv/demo ## run the weekly retraining DAG on a real Airflow against the 
 	@$(CLEAN_ENV) $(BIN)/python -m demo
 
 .PHONY: test
+# Tests that talk to a whole Airflow mostly wait: they run one after the other in one process, the others beside.
 test: .venv/test ## run all tests
-	@$(CLEAN_ENV) $(BIN)/python $(PYTEST) -m 'not e2e'
-	@$(CLEAN_ENV) $(BIN)/python -m pytest -m e2e
+	@$(CLEAN_ENV) $(BIN)/python -m pytest --numprocesses 3 --dist loadgroup
 
 .PHONY: test-fast
 test-fast: .venv/test ## run the tests that need no Airflow processes

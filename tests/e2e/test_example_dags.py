@@ -12,7 +12,7 @@ from demo.services import wait_until
 if TYPE_CHECKING:
     from conftest import World
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("airflow"), pytest.mark.timeout(300)]
 
 FAST = {"poll_interval": 1}
 CONSOLE = "https://console.cloud.google.com/"

@@ -31,7 +31,7 @@ from demo.services import StepError, tail, wait_until  # noqa: E402
 from demo.stack import AirflowStack  # noqa: E402
 from tests.integration.servers import private_key  # noqa: E402
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("airflow"), pytest.mark.timeout(300)]
 
 TOKEN = f"sentinel-{secrets.token_hex(16)}"
 KEY_ID = secrets.token_hex(20)
