@@ -249,11 +249,7 @@ class CreateTuningJobOperator(TuningTaskMixin, BaseOperator):
         body = self.request_body()
         with self.make_hook() as hook:
             submission = self._submission = self._submit_as(hook, context, body)
-            try:
-                job, created = submission.find_or_create(poll_interval=poll_interval)
-            except TuningQuotaError as error:
-                self._wait_for_quota(error, started)
-                return self._run(context, started=started)
+            job, created = self._within_quota(submission, poll_interval, started)
             store(context, job)
             context["ti"].xcom_push(key="tuning_job_name", value=job["name"])
             if created:
@@ -389,6 +385,16 @@ class CreateTuningJobOperator(TuningTaskMixin, BaseOperator):
             method_name="execute_complete",
             timeout=None if left is None else left + BACKSTOP,
         )
+
+    def _within_quota(
+        self, submission: Submission, poll_interval: float, started: float
+    ) -> tuple[Mapping[str, Any], bool]:
+        """Find or create the job; while the quota of concurrent jobs is used up, pause and try again."""
+        while True:
+            try:
+                return submission.find_or_create(poll_interval=poll_interval)
+            except TuningQuotaError as error:
+                self._wait_for_quota(error, started)
 
     def _wait_for_quota(self, error: TuningQuotaError, started: float) -> None:
         """Pause until another job may have ended, off the worker where possible."""

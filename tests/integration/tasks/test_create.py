@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from datetime import timedelta
@@ -583,6 +585,18 @@ def test_quota_is_waited_for(server: Emulator, ti: TaskInstance, deferrable: boo
     assert result["state"] == "JOB_STATE_SUCCEEDED"
     assert [r["status"] for r in creates(server)] == [429, 429, 200]
     assert len(ti.deferrals) == (3 if deferrable else 0)
+
+
+def test_a_long_wait_for_quota_takes_no_deeper_stack(server: Emulator, ti: TaskInstance) -> None:
+    server.fault(method="POST", path_regex="/tuningJobs$", times=200, status=429)
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 180)
+    try:
+        result = ti.run(operator(deferrable=False, poll_interval=0.02))
+    finally:
+        sys.setrecursionlimit(limit)
+    assert result["state"] == "JOB_STATE_SUCCEEDED"
+    assert len(creates(server)) == 201
 
 
 def test_waiting_for_quota_is_bounded_by_the_timeout(server: Emulator, ti: TaskInstance) -> None:
