@@ -30,6 +30,9 @@ BACKSTOP = timedelta(minutes=5)
 _KILL_SECONDS = 28.0
 """A little less than Airflow grants: ``[triggerer] on_kill_timeout`` is 30 s by default."""
 
+_KILLS: set[asyncio.Task[None]] = set()
+"""Kills under way. The event loop itself holds its tasks by weak references only."""
+
 _LOOK_SECONDS = 5.0
 """How much of that a look at the job may take before it is cancelled."""
 
@@ -78,23 +81,13 @@ class _PollingTrigger(BaseTrigger):
         from airflow_tuning_provider.hooks.connection import impersonation_chain
         from airflow_tuning_provider.triggers.watching import Identity
 
-        return Identity(
-            self.gcp_conn_id,
-            impersonation_chain(self.impersonation_chain),
-            str(self.api_version),
-            number(self.request_timeout, "request_timeout"),
-        )
-
-    def _hook(self, **overrides: Any) -> TuningJobAsyncHook:
-        from airflow_tuning_provider.hooks.tuning_job import TuningJobAsyncHook
-
-        arguments = {
-            "impersonation_chain": self.impersonation_chain,
-            "api_version": self.api_version,
-            "request_timeout": float(self.request_timeout),
-            **overrides,
-        }
-        return TuningJobAsyncHook(self.gcp_conn_id, **arguments)
+        with refusing_invalid_input():
+            return Identity(
+                self.gcp_conn_id,
+                impersonation_chain(self.impersonation_chain),
+                str(self.api_version),
+                number(self.request_timeout, "request_timeout"),
+            )
 
     async def on_kill(self) -> None:
         """Cancel the remote work if the task was killed by a user, and only then.
@@ -106,6 +99,8 @@ class _PollingTrigger(BaseTrigger):
         if self._fired or not self.cancel_on_kill:
             return
         work = asyncio.ensure_future(self._kill())
+        _KILLS.add(work)
+        work.add_done_callback(_KILLS.discard)
         give_up = time.monotonic() + _KILL_SECONDS
         while not work.done() and time.monotonic() < give_up:
             with suppress(asyncio.CancelledError):
@@ -113,8 +108,11 @@ class _PollingTrigger(BaseTrigger):
         if work.done():
             work.result()
         else:
-            work.cancel()
-            self.log.error("The kill took longer than %s s: the job may go on and cost money.", _KILL_SECONDS)
+            # A triggerer that stalled, or that has hundreds of tasks to kill, still gets there.
+            self.log.warning(
+                "The cancellation takes longer than %s s. It goes on; what comes of it may not be told here.",
+                _KILL_SECONDS,
+            )
 
     _fired = False
 
@@ -189,30 +187,29 @@ class TuningJobTrigger(_PollingTrigger):
         yield event
 
     async def _wait(self) -> TriggerEvent:
-        from airflow_tuning_provider.triggers.watching import until_ended
+        from airflow_tuning_provider.triggers.watching import shared_hook, until_ended
 
         try:
             with refusing_invalid_input():
                 poll_interval = number(self.poll_interval, "poll_interval")
-                identity = self._identity()
-            job = await until_ended(
-                identity,
-                self.tuning_job_name,
-                poll_interval=poll_interval,
-                deadline=self.end_time,
-                log=self.log,
-                project_id=self.project_id,
-                location=self.location,
-            )
-            if self.end_in_triggerer and outcome(job["state"]) is Outcome.SUCCEEDED:
-                from airflow.triggers.base import TaskSuccessEvent
+            async with shared_hook(self._identity()) as hook:
+                job = await until_ended(
+                    self._identity(),
+                    self.tuning_job_name,
+                    poll_interval=poll_interval,
+                    deadline=self.end_time,
+                    log=self.log,
+                    project_id=self.project_id,
+                    location=self.location,
+                )
+                if self.end_in_triggerer and outcome(job["state"]) is Outcome.SUCCEEDED:
+                    from airflow.triggers.base import TaskSuccessEvent
 
-                from airflow_tuning_provider.links.tuning_job import urls
+                    from airflow_tuning_provider.links.tuning_job import urls
 
-                if "tunedModel" not in job:
-                    async with self._hook() as hook:
+                    if "tunedModel" not in job:
                         job = await hook.get_tuning_job(job["name"])
-                return TaskSuccessEvent(xcoms={"return_value": manifest(job), **urls(job)})
+                    return TaskSuccessEvent(xcoms={"return_value": manifest(job), **urls(job)})
         except TuningWaitTimeoutError as error:
             return self._event("timeout", message=str(error))
         except TuningError as error:
@@ -226,26 +223,33 @@ class TuningJobTrigger(_PollingTrigger):
         if not await self._was_killed():
             self.log.info("The task was not killed; %s goes on.", self.tuning_job_name)
             return
-        async with self._hook(project_id=self.project_id, location=self.location) as hook:
-            try:
-                if await self._has_ended(hook):
-                    # Not killed then: another triggerer, which took this one's place, has seen the end.
-                    self.log.info("%s has ended: there is nothing to cancel.", self.tuning_job_name)
-                    return
-                await hook.cancel_tuning_job(self.tuning_job_name)
-            except TuningError as error:
-                self.log.error(
-                    "The task was killed, but its job could not be cancelled: it may go on and cost money. %s",
-                    error,
-                )
-            else:
-                self.log.info("The task was killed: asked for the cancellation of %s.", self.tuning_job_name)
+        from airflow_tuning_provider.triggers.watching import shared_hook
 
-    async def _has_ended(self, hook: TuningJobAsyncHook) -> bool:
+        try:
+            async with shared_hook(self._identity()) as hook:
+                name = str(
+                    await hook.full_name(
+                        self.tuning_job_name, project_id=self.project_id, location=self.location
+                    )
+                )
+                if await self._has_ended(hook, name):
+                    # Not killed then: another triggerer, which took this one's place, has seen the end.
+                    self.log.info("%s has ended: there is nothing to cancel.", name)
+                    return
+                await hook.cancel_tuning_job(name)
+        except TuningError as error:
+            self.log.error(
+                "The task was killed, but its job could not be cancelled: it may go on and cost money. %s",
+                error,
+            )
+        else:
+            self.log.info("The task was killed: asked for the cancellation of %s.", name)
+
+    @staticmethod
+    async def _has_ended(hook: TuningJobAsyncHook, name: str) -> bool:
         """Look once, and not for long: what matters is the cancellation."""
-        name = await hook.full_name(self.tuning_job_name)
         with suppress(asyncio.TimeoutError):
-            seen = await asyncio.wait_for(hook.look(str(name)), _LOOK_SECONDS)
+            seen = await asyncio.wait_for(hook.look(name), _LOOK_SECONDS)
             return isinstance(seen, dict) and outcome(seen["state"]).ended
         return False
 
@@ -271,16 +275,18 @@ class OperationTrigger(_PollingTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, then say how the wait ended: ``ended``, ``timeout`` or ``error``."""
+        from airflow_tuning_provider.triggers.watching import shared_hook
+
         event: dict[str, Any] = {"status": "ended", "operation_name": self.operation_name}
-        async with self._hook() as hook:
-            try:
+        try:
+            async with shared_hook(self._identity()) as hook:
                 await hook.wait_for_operation(
                     self.operation_name, poll_interval=float(self.poll_interval), deadline=self.end_time
                 )
-            except TuningWaitTimeoutError as error:
-                event.update(status="timeout", message=str(error))
-            except TuningError as error:
-                event.update(status="error", **error_fields(error))
+        except TuningWaitTimeoutError as error:
+            event.update(status="timeout", message=str(error))
+        except TuningError as error:
+            event.update(status="error", **error_fields(error))
         self._fired = True
         yield TriggerEvent(event)
 
@@ -288,15 +294,17 @@ class OperationTrigger(_PollingTrigger):
         if not await self._was_killed():
             self.log.info("The task was not killed; %s goes on.", self.operation_name)
             return
-        async with self._hook() as hook:
-            try:
+        from airflow_tuning_provider.triggers.watching import shared_hook
+
+        try:
+            async with shared_hook(self._identity()) as hook:
                 await hook.cancel_operation(self.operation_name)
-            except TuningError as error:
-                self.log.error(
-                    "The task was killed, but %s could not be cancelled: %s", self.operation_name, error
-                )
-            else:
-                self.log.info("The task was killed: asked for the cancellation of %s.", self.operation_name)
+        except TuningError as error:
+            self.log.error(
+                "The task was killed, but %s could not be cancelled: %s", self.operation_name, error
+            )
+        else:
+            self.log.info("The task was killed: asked for the cancellation of %s.", self.operation_name)
 
 
 def error_fields(error: TuningError) -> dict[str, Any]:

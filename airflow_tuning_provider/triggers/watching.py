@@ -16,7 +16,8 @@ import contextvars
 import heapq
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -323,6 +324,24 @@ class _Registry:
 _REGISTRIES: WeakKeyDictionary[asyncio.AbstractEventLoop, _Registry] = WeakKeyDictionary()
 
 
+def _registry() -> _Registry:
+    return _REGISTRIES.setdefault(asyncio.get_running_loop(), _Registry())
+
+
+@asynccontextmanager
+async def shared_hook(identity: Identity) -> AsyncIterator[TuningJobAsyncHook]:
+    """Lend the hook of an identity: a thousand triggers that end or are killed at once need one token.
+
+    It has the connection's project and location; give full names.
+    """
+    registry = _registry()
+    hook = registry.acquire(identity)
+    try:
+        yield hook
+    finally:
+        await registry.release(identity)
+
+
 async def until_ended(
     identity: Identity,
     name: str,
@@ -346,9 +365,8 @@ async def until_ended(
     :raises TuningWaitTimeoutError: if it did not end in time.
     :raises TuningError: if it can no longer be watched.
     """
-    registry = _REGISTRIES.setdefault(asyncio.get_running_loop(), _Registry())
-    hook = registry.acquire(identity)
-    try:
+    registry = _registry()
+    async with shared_hook(identity) as hook:
         wait = Wait(name, poll_interval, deadline)
         full = await _full_name(hook, wait, log, project_id, location)
         wait.name = str(full)
@@ -368,8 +386,6 @@ async def until_ended(
                 return seen
         finally:
             await registry.leave(identity, full, watch, waiter)
-    finally:
-        await registry.release(identity)
 
 
 async def _full_name(

@@ -13,7 +13,8 @@ import pytest
 
 from airflow_tuning_provider.api.waiting import Wait
 from airflow_tuning_provider.emulator.testing import Emulator
-from airflow_tuning_provider.hooks.tuning_job import TuningJobHook
+from airflow_tuning_provider.hooks.tuning_job import TuningJobAsyncHook, TuningJobHook
+from airflow_tuning_provider.triggers import tuning_job as triggers
 from airflow_tuning_provider.triggers import watching
 from airflow_tuning_provider.triggers.tuning_job import TuningJobTrigger
 
@@ -227,6 +228,44 @@ async def test_bad_connection_hurts_only_its_own_waiters(
     assert bad["status"] == "error"
     server.set_state(jobs[0], "JOB_STATE_SUCCEEDED")
     assert (await good)["status"] == "ended"
+
+
+@pytest.fixture
+def _every_task_was_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand for Airflow's answer; tests/kill asks a real one."""
+
+    async def was_killed(_: TuningJobTrigger) -> bool:
+        return True
+
+    monkeypatch.setattr(TuningJobTrigger, "_was_killed", was_killed)
+
+
+@pytest.mark.usefixtures("_every_task_was_killed")
+async def test_kills_at_once_share_a_session(
+    server: Emulator, jobs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+    real = TuningJobAsyncHook._settings
+    monkeypatch.setattr(TuningJobAsyncHook, "_settings", lambda *args: opened.append(args) or real(*args))
+    killed = [trigger(name, cancel_on_kill=True) for name in jobs[:100]]
+    await asyncio.gather(*(one.on_kill() for one in killed))
+    assert {job["state"] for job in server.jobs()[:100]} <= {"JOB_STATE_CANCELLING", "JOB_STATE_CANCELLED"}
+    assert len(opened) == 1
+
+
+@pytest.mark.usefixtures("_every_task_was_killed")
+async def test_kill_that_takes_longer_than_airflow_waits_goes_on(
+    server: Emulator, jobs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(triggers, "_KILL_SECONDS", 0.5)
+    server.fault(method="POST", path_regex=":cancel$", delay_seconds=2)
+    began = time.monotonic()
+    await trigger(jobs[0], cancel_on_kill=True).on_kill()
+    assert time.monotonic() - began < 1.9
+    assert server.jobs()[0]["state"] not in ("JOB_STATE_CANCELLING", "JOB_STATE_CANCELLED")
+    await asyncio.gather(*triggers._KILLS)
+    assert server.jobs()[0]["state"] in ("JOB_STATE_CANCELLING", "JOB_STATE_CANCELLED")
+    assert not triggers._KILLS
 
 
 def test_the_timetable_keeps_the_last_turn_of_each_waiter_only() -> None:
