@@ -64,6 +64,19 @@ def install() -> None:
         raise NoEngineError(f"apt-get could not install {', '.join(DEBIAN_PACKAGES)}: {error}") from None
 
 
+def storage_driver(directory: Path) -> str:
+    """Return overlay2 where it works, as it does not inside many containers; else vfs, which copies each layer."""
+    with tempfile.TemporaryDirectory(dir=directory) as place:
+        parts = {name: f"{place}/{name}" for name in ("lower", "upper", "work", "merged")}
+        for part in parts.values():
+            os.mkdir(part)
+        options = f"lowerdir={parts['lower']},upperdir={parts['upper']},workdir={parts['work']}"
+        if run("mount", "-t", "overlay", "overlay", "-o", options, parts["merged"], check=False).returncode:
+            return "vfs"
+        run("umount", parts["merged"], check=False)
+        return "overlay2"
+
+
 @contextlib.contextmanager
 def engine(*, may_install: bool = False) -> Iterator[bool]:
     """Provide an engine in DOCKER_HOST; yield whether it is our own."""
@@ -79,8 +92,7 @@ def engine(*, may_install: bool = False) -> Iterator[bool]:
     directory = Path(tempfile.mkdtemp(prefix="airflow-tuning-docker-"))
     before = os.environ.get("DOCKER_HOST")
     os.environ["DOCKER_HOST"] = f"unix://{directory}/sock"
-    # overlay2 does not work inside containers, vfs works everywhere.
-    command = ["dockerd", "--storage-driver", "vfs", "--data-root", f"{directory}/data"]
+    command = ["dockerd", "--storage-driver", storage_driver(directory), "--data-root", f"{directory}/data"]
     command += ["--exec-root", f"{directory}/exec", "--pidfile", f"{directory}/pid"]
     command += ["--default-ulimit", "nofile=1024:1024", "--default-ulimit", "nproc=4096:4096"]
     log = directory / "log"
