@@ -263,7 +263,7 @@ def end_by_hand(machine: Machine, fleet: Fleet, state: str) -> None:
     stopped = lambda: all(  # noqa: E731
         job["state"] == "JOB_STATE_CANCELLED" for index in by_hand for job in fleet.jobs()[index]
     )
-    wait_until(stopped, timeout=60, what="the jobs of tasks ended by hand to be cancelled", interval=0.5)
+    wait_until(stopped, timeout=120, what="the jobs of tasks ended by hand to be cancelled", interval=0.5)
 
 
 def fail_by_hand(machine: Machine, fleet: Fleet) -> None:

@@ -171,6 +171,7 @@ EXPECTED = {
 MAY_RETRY = {"failed", "failed without a reason", "expired"}
 
 
+@pytest.mark.timeout(600)  # half a minute where nothing else runs
 @pytest.mark.usefixtures("_in_a_hurry")
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(COURSES)
