@@ -358,13 +358,18 @@ class AirflowStack:
 
     # -- state --------------------------------------------------------------------------------------------
 
+    def require(self, *names: str) -> None:
+        """Raise if one of these components has ended."""
+        self._receive(0)
+        for name in names:
+            if name in self._ended:
+                raise StepError(f"The {name} ended with status {self._ended[name]}.", self.log_path(name))
+
     def wait_healthy(self, timeout: float = 60) -> None:
         """Wait until every component reports itself healthy."""
 
         def healthy() -> bool:
-            self._receive(0)
-            for name, status in self._ended.items():
-                raise StepError(f"The {name} ended with status {status}.", self.log_path(name))
+            self.require(*self.components)
             try:
                 health = self.client.health()
             except (OSError, ApiError):

@@ -108,6 +108,7 @@ class Driver:
     def _drive(self, until: Callable[[], bool]) -> None:
         """Advance all scripts as far as they get, until something is so."""
         while True:
+            self.world.airflow.require("scheduler", "dag-processor", "api-server")
             self._release()
             self.world.look(self.instances)
             for trial in self.trials:
