@@ -237,43 +237,35 @@ def cut_network(machine: Machine, fleet: Fleet) -> None:
     machine.proxy.set_cut(False)
 
 
-def clear_tasks(machine: Machine, fleet: Fleet) -> None:
-    """Clear a third of the tasks while they wait."""
+def by_hand(machine: Machine, fleet: Fleet) -> None:
+    """Mark a third of the tasks failed, a third success and clear the rest, while they wait.
+
+    The jobs of the first two thirds have to be cancelled, each task of the last joins its job again.
+    """
     fleet.wait_deferred()
-    by_hand = [["tune", index] for index in fleet.third()]
+    failed, success, cleared = fleet.third(0), fleet.third(1), fleet.third(2)
+    for state, indices in (("failed", failed), ("success", success)):
+        for index in indices:
+            path = f"/dags/fleet/dagRuns/{fleet.run_id}/taskInstances/tune/{index}"
+            machine.client.request("PATCH", path, {"new_state": state})
+            fleet.expected[index] = state
     machine.client.request(
         "POST",
         "/dags/fleet/clearTaskInstances",
-        {"dry_run": False, "dag_run_id": fleet.run_id, "task_ids": by_hand, "only_failed": False},
+        {
+            "dry_run": False,
+            "dag_run_id": fleet.run_id,
+            "task_ids": [["tune", index] for index in cleared],
+            "only_failed": False,
+        },
     )
-    time.sleep(3)
-    fleet.wait_deferred()
-    fleet.end_jobs()
-
-
-def end_by_hand(machine: Machine, fleet: Fleet, state: str) -> None:
-    """Mark a third of the tasks while they wait; their jobs have to be cancelled."""
-    fleet.wait_deferred()
-    by_hand = fleet.third()
-    for index in by_hand:
-        path = f"/dags/fleet/dagRuns/{fleet.run_id}/taskInstances/tune/{index}"
-        machine.client.request("PATCH", path, {"new_state": state})
-        fleet.expected[index] = state
-    fleet.end_jobs(spare=by_hand)
     stopped = lambda: all(  # noqa: E731
-        job["state"] == "JOB_STATE_CANCELLED" for index in by_hand for job in fleet.jobs()[index]
+        job["state"] == "JOB_STATE_CANCELLED" for index in (*failed, *success) for job in fleet.jobs()[index]
     )
     wait_until(stopped, timeout=120, what="the jobs of tasks ended by hand to be cancelled", interval=0.5)
-
-
-def fail_by_hand(machine: Machine, fleet: Fleet) -> None:
-    """Mark tasks failed."""
-    end_by_hand(machine, fleet, "failed")
-
-
-def succeed_by_hand(machine: Machine, fleet: Fleet) -> None:
-    """Mark tasks success."""
-    end_by_hand(machine, fleet, "success")
+    again = lambda: all(fleet.instances()[index][0] == "deferred" for index in cleared)  # noqa: E731
+    wait_until(again, timeout=300, what="the cleared tasks to wait again", interval=0.5)
+    fleet.end_jobs(only=cleared)
 
 
 @contextmanager
@@ -386,9 +378,11 @@ ROWS = {
     "redis": Row("Redis restarts while jobs are created", restart_redis),
     "postgres": Row("PostgreSQL restarts, jobs end meanwhile", restart_postgres),
     "network": Row("a triggerer is cut off from the API for 3 minutes, jobs end meanwhile", cut_network),
-    "clear": Row("a third of the tasks are cleared while they wait", clear_tasks, half_each),
-    "failed": Row("a third of the tasks are marked failed: jobs cancelled", fail_by_hand, half_each),
-    "success": Row("a third of the tasks are marked success: jobs cancelled", succeed_by_hand, half_each),
+    "hand": Row(
+        "a third of the tasks are marked failed, a third success (their jobs are cancelled), a third cleared",
+        by_hand,
+        half_each,
+    ),
     "upgrade": Row(
         "a worker and a triggerer run the next version of the provider, the others this one",
         upgrade,
