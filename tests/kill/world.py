@@ -112,7 +112,7 @@ class World:
         extra = {"project": "kill-table", "location": "us-central1", "api_endpoint": self.url}
         connection = {"conn_type": "vertex_ai_tuning", "password": TOKEN, "extra": extra}
         # The API server's event loop waits for a lock that one of its own threads holds: not for ever.
-        database = f"sqlite:///{home.resolve() / 'airflow.db'}?timeout=30"
+        database = f"sqlite:///{home.resolve() / 'airflow.db'}?timeout=20"
         self.airflow = Stack(
             home,
             [REPOSITORY / "tests" / "kill" / "dags"],
