@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from airflow_tuning_provider.emulator.testing import EmulatorError
 from demo.services import REPOSITORY, StepError, wait_until
 from demo.stack import ApiError
-from tests.distributed.load import KINDS, load
+from tests.distributed.load import load
 from tests.distributed.load import table as load_table
 from tests.distributed.machine import (
     HEALTH_THRESHOLD,
@@ -445,7 +445,7 @@ def table(results: list[Result]) -> str:
     return "\n".join(lines)
 
 
-def write(results: list[Result], figures: dict[str, dict[str, str]]) -> None:
+def write(results: list[Result], figures: dict[str, str]) -> None:
     """Put the results into the documentation; rows that were not run stay there as they are."""
     page = PAGE.read_text()
     before, rest = page.split(BEGIN)
@@ -456,7 +456,7 @@ def write(results: list[Result], figures: dict[str, dict[str, str]]) -> None:
     head, line = table([]).splitlines()
     body = [rows[row.name] for row in ROWS.values() if row.name in rows]
     page = "\n".join([before + BEGIN, head, line, *body, END + after])
-    if len(figures) == len(KINDS):
+    if figures:
         before, rest = page.split(LOAD_BEGIN)
         page = f"{before}{LOAD_BEGIN}\n{load_table(figures)}\n{LOAD_END}{rest.split(LOAD_END)[1]}"
     PAGE.write_text(page)
@@ -479,7 +479,7 @@ def main() -> int:
 
     signal.signal(signal.SIGTERM, terminated)
     results: list[Result] = []
-    figures: dict[str, dict[str, str]] = {}
+    figures: dict[str, str] = {}
     failure = ""
     with tempfile.TemporaryDirectory(prefix="airflow-tuning-distributed-") as directory:
         began = time.monotonic()
@@ -492,9 +492,7 @@ def main() -> int:
                 print(f"{HEALTH_THRESHOLD} s)", flush=True)
                 for name in wanted:
                     if name == "load":
-                        for kind in KINDS:
-                            figures[kind] = load(machine, kind)
-                            print(f"{time.monotonic() - began:6.1f} s  {kind}: {figures[kind]}", flush=True)
+                        figures = load(machine)
                         continue
                     try:
                         result = run_row(machine, ROWS[name], arguments.tasks)

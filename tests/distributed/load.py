@@ -2,50 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import threading
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from demo.services import wait_until
-from tests.distributed.machine import LOCATION, PROJECT, TOKEN, Machine
+from tests.distributed.machine import Machine
 
 TASKS = 1000
 POLL_INTERVAL = 5  # of the DAGs
-OPERATORS, SENSORS = "`CreateTuningJobOperator`", "`TuningJobSensor`, `start_from_trigger`"
 TRIGGERERS = ("triggerer-1", "triggerer-2")
 
 
-def create_and_wait(machine: Machine) -> tuple[str, Callable[[], dict[str, str]]]:
-    """Start tasks that create a job each; return the run, and how to tell which task has which job."""
-    run_id = machine.client.trigger("load", conf={"count": TASKS})
-
-    def jobs() -> dict[str, str]:
-        return {f"tune {job['labels']['airflow-map-index']}": job["name"] for job in machine.emulator.jobs()}
-
-    return run_id, jobs
-
-
-def wait_only(machine: Machine) -> tuple[str, Callable[[], dict[str, str]]]:
-    """Start sensors for jobs that are there."""
-    names = [_create(machine, number) for number in range(TASKS)]
-    run_id = machine.client.trigger("watch", conf={"jobs": names})
-    return run_id, lambda: {f"wait_{number} -1": name for number, name in enumerate(names)}
-
-
-KINDS = {OPERATORS: create_and_wait, SENSORS: wait_only}
-
-
-def load(machine: Machine, kind: str) -> dict[str, str]:
-    """Let many tasks wait at once, end their jobs, and return what that cost."""
+def load(machine: Machine) -> dict[str, str]:
+    """Let many tasks create a job each and wait at once, end the jobs, and return what that cost."""
     machine.wait_healthy()
     machine.emulator.reset()
     with claims_noted(machine) as to_claim:
         began = time.monotonic()
-        run_id, jobs_of = KINDS[kind](machine)
+        run_id = machine.client.trigger("load", conf={"count": TASKS})
 
         def claimed() -> bool:
             now = tasks(machine, run_id)
@@ -59,11 +36,10 @@ def load(machine: Machine, kind: str) -> dict[str, str]:
     connections = machine.sql("SELECT count(*) FROM pg_stat_activity WHERE datname = 'airflow'")[0][0]
     time.sleep(30)  # the first looks come early
     requests, busy = at_rest(machine)
-    jobs = jobs_of()
     ended = {}
-    for task, name in jobs.items():
-        machine.emulator.set_state(name, "JOB_STATE_SUCCEEDED")
-        ended[task] = time.time()
+    for job in machine.emulator.jobs():
+        machine.emulator.set_state(job["name"], "JOB_STATE_SUCCEEDED")
+        ended[int(job["labels"]["airflow-map-index"])] = time.time()
     setting = max(ended.values()) - min(ended.values())
 
     def done() -> bool:
@@ -99,15 +75,15 @@ def at_rest(machine: Machine) -> tuple[float, list[float]]:
     return len(machine.emulator.requests(since)) / (time.monotonic() - started) * 60, busy
 
 
-def tasks(machine: Machine, run_id: str) -> dict[str, tuple[str | None, int | None, float | None]]:
-    """Return state, triggerer and end of each task that has to do with a job."""
+def tasks(machine: Machine, run_id: str) -> dict[int, tuple[str | None, int | None, float | None]]:
+    """Return state, triggerer and end of each task that creates a job."""
     rows = machine.sql(
-        "SELECT ti.task_id || ' ' || ti.map_index, ti.state, t.triggerer_id, extract(epoch FROM ti.end_date) "
+        "SELECT ti.map_index, ti.state, t.triggerer_id, extract(epoch FROM ti.end_date) "
         "FROM task_instance ti LEFT JOIN trigger t ON t.id = ti.trigger_id "
-        "WHERE ti.run_id = %s AND (ti.task_id LIKE 'wait%%' OR ti.map_index >= 0)",
+        "WHERE ti.run_id = %s AND ti.map_index >= 0",
         run_id,
     )
-    return {name: (state, holder, end and float(end)) for name, state, holder, end in rows}
+    return {index: (state, holder, end and float(end)) for index, state, holder, end in rows}
 
 
 @contextmanager
@@ -134,20 +110,7 @@ def claims_noted(machine: Machine) -> Iterator[dict[int, float]]:
         thread.join()
 
 
-def _create(machine: Machine, number: int) -> str:
-    url = f"{machine.emulator.url}/v1/projects/{PROJECT}/locations/{LOCATION}/tuningJobs"
-    spec = {"trainingDatasetUri": f"gs://bucket/{number}.jsonl"}
-    body = json.dumps({"baseModel": "gemini-2.5-flash", "supervisedTuningSpec": spec}).encode()
-    headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
-    request = urllib.request.Request(url, body, headers)
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(request, timeout=30) as answer:
-        return str(json.load(answer)["name"])
-
-
-def table(figures: dict[str, dict[str, str]]) -> str:
-    """Return the figures in Markdown, a column for each kind of task."""
-    lines = [f"| {TASKS:,} waiting tasks | {' | '.join(figures)} |", "|---|" + "---|" * len(figures)]
-    for name in next(iter(figures.values())):
-        lines.append(f"| {name} | {' | '.join(column[name] for column in figures.values())} |")
-    return "\n".join(lines)
+def table(figures: dict[str, str]) -> str:
+    """Return the figures in Markdown."""
+    lines = [f"| {TASKS:,} tuning tasks wait at once | |", "|---|---|"]
+    return "\n".join([*lines, *(f"| {name} | {value} |" for name, value in figures.items())])

@@ -317,7 +317,7 @@ class Machine:
         for process in self.processes.values():
             process.start()
         self.wait_healthy(240)
-        found = lambda: self.client.find_dag("fleet") and self.client.find_dag("watch")  # noqa: E731
+        found = lambda: self.client.find_dag("fleet") and self.client.find_dag("load")  # noqa: E731
         wait_until(found, timeout=90, what="the DAGs to be parsed", interval=1)
 
     def _add(

@@ -1,4 +1,4 @@
-"""Many tuning tasks at once: ``watch`` waits for jobs that are there, the other DAGs create them."""
+"""Many tuning tasks at once."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from typing import Any
 from airflow.sdk import DAG, task
 
 from airflow_tuning_provider.operators.tuning_job import CreateTuningJobOperator
-from airflow_tuning_provider.sensors.tuning_job import TuningJobSensor
 
 SETTINGS = {"retries": 3, "retry_delay": timedelta(seconds=1)}
-WATCHERS = 1000
 
 
 @task
@@ -37,13 +35,3 @@ with DAG("deadline", schedule=None, catchup=False):
 
 with DAG("load", schedule=None, catchup=False, default_args=SETTINGS):
     tune(poll_interval=5)
-
-# Not mapped: Airflow starts mapped tasks on a worker even with start_from_trigger.
-with DAG("watch", schedule=None, catchup=False, max_active_tasks=WATCHERS, default_args=SETTINGS):
-    for number in range(WATCHERS):
-        TuningJobSensor(
-            task_id=f"wait_{number}",
-            tuning_job_name=f"{{{{ dag_run.conf['jobs'][{number}] }}}}",
-            poll_interval=5,
-            start_from_trigger=True,
-        )
