@@ -359,17 +359,17 @@ class AirflowStack:
     # -- state --------------------------------------------------------------------------------------------
 
     def require(self, *names: str) -> None:
-        """Raise if one of these components has ended."""
+        """Raise if one of these components, or without names any component, has ended."""
         self._receive(0)
-        for name in names:
-            if name in self._ended:
-                raise StepError(f"The {name} ended with status {self._ended[name]}.", self.log_path(name))
+        for name, status in self._ended.items():
+            if not names or name in names:
+                raise StepError(f"The {name} ended with status {status}.", self.log_path(name))
 
     def wait_healthy(self, timeout: float = 60) -> None:
         """Wait until every component reports itself healthy."""
 
         def healthy() -> bool:
-            self.require(*self.components)
+            self.require()
             try:
                 health = self.client.health()
             except (OSError, ApiError):

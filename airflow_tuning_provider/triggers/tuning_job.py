@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -30,11 +30,11 @@ BACKSTOP = timedelta(minutes=5)
 _KILL_SECONDS = 28.0
 """A little less than Airflow grants: ``[triggerer] on_kill_timeout`` is 30 s by default."""
 
-_KILLS: set[asyncio.Task[None]] = set()
-"""Kills under way. The event loop itself holds its tasks by weak references only."""
-
 _LOOK_SECONDS = 5.0
 """How much of that a look at the job may take before it is cancelled."""
+
+_KILLS: set[asyncio.Task[None]] = set()
+"""Kills under way. The event loop itself holds its tasks by weak references only."""
 
 # The states in which a task no longer wants its job. Others are left alone: "deferred" means that another
 # triggerer took over, "queued", "running" or none that the task was cleared and its next attempt joins the job.
@@ -88,6 +88,11 @@ class _PollingTrigger(BaseTrigger):
                 str(self.api_version),
                 number(self.request_timeout, "request_timeout"),
             )
+
+    def _hook(self) -> AbstractAsyncContextManager[TuningJobAsyncHook]:
+        from airflow_tuning_provider.triggers.watching import shared_hook
+
+        return shared_hook(self._identity())
 
     async def on_kill(self) -> None:
         """Cancel the remote work if the task was killed by a user, and only then.
@@ -187,12 +192,12 @@ class TuningJobTrigger(_PollingTrigger):
         yield event
 
     async def _wait(self) -> TriggerEvent:
-        from airflow_tuning_provider.triggers.watching import shared_hook, until_ended
+        from airflow_tuning_provider.triggers.watching import until_ended
 
         try:
             with refusing_invalid_input():
                 poll_interval = number(self.poll_interval, "poll_interval")
-            async with shared_hook(self._identity()) as hook:
+            async with self._hook() as hook:
                 job = await until_ended(
                     self._identity(),
                     self.tuning_job_name,
@@ -223,10 +228,8 @@ class TuningJobTrigger(_PollingTrigger):
         if not await self._was_killed():
             self.log.info("The task was not killed; %s goes on.", self.tuning_job_name)
             return
-        from airflow_tuning_provider.triggers.watching import shared_hook
-
         try:
-            async with shared_hook(self._identity()) as hook:
+            async with self._hook() as hook:
                 name = str(
                     await hook.full_name(
                         self.tuning_job_name, project_id=self.project_id, location=self.location
@@ -275,11 +278,9 @@ class OperationTrigger(_PollingTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, then say how the wait ended: ``ended``, ``timeout`` or ``error``."""
-        from airflow_tuning_provider.triggers.watching import shared_hook
-
         event: dict[str, Any] = {"status": "ended", "operation_name": self.operation_name}
         try:
-            async with shared_hook(self._identity()) as hook:
+            async with self._hook() as hook:
                 await hook.wait_for_operation(
                     self.operation_name, poll_interval=float(self.poll_interval), deadline=self.end_time
                 )
@@ -294,10 +295,8 @@ class OperationTrigger(_PollingTrigger):
         if not await self._was_killed():
             self.log.info("The task was not killed; %s goes on.", self.operation_name)
             return
-        from airflow_tuning_provider.triggers.watching import shared_hook
-
         try:
-            async with shared_hook(self._identity()) as hook:
+            async with self._hook() as hook:
                 await hook.cancel_operation(self.operation_name)
         except TuningError as error:
             self.log.error(

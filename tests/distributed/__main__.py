@@ -259,11 +259,18 @@ def by_hand(machine: Machine, fleet: Fleet) -> None:
             "only_failed": False,
         },
     )
-    stopped = lambda: all(  # noqa: E731
-        job["state"] == "JOB_STATE_CANCELLED" for index in (*failed, *success) for job in fleet.jobs()[index]
-    )
+
+    def stopped() -> bool:
+        jobs = fleet.jobs()
+        return all(
+            job["state"] == "JOB_STATE_CANCELLED" for index in (*failed, *success) for job in jobs[index]
+        )
+
+    def again() -> bool:
+        now = fleet.instances()
+        return all(now[index][0] == "deferred" for index in cleared)
+
     wait_until(stopped, timeout=120, what="the jobs of tasks ended by hand to be cancelled", interval=0.5)
-    again = lambda: all(fleet.instances()[index][0] == "deferred" for index in cleared)  # noqa: E731
     wait_until(again, timeout=300, what="the cleared tasks to wait again", interval=0.5)
     fleet.end_jobs(only=cleared)
 

@@ -25,10 +25,8 @@ def load(machine: Machine) -> dict[str, str]:
         run_id = machine.client.trigger("load", conf={"count": TASKS})
 
         def claimed() -> bool:
-            now = tasks(machine, run_id)
-            return len(now) == TASKS and all(
-                state == "deferred" and holder for state, holder, _ in now.values()
-            )
+            now = machine.instances(run_id, "tune")
+            return len(now) == TASKS and all(state == "deferred" and holder for state, holder in now.values())
 
         wait_until(claimed, timeout=1800, what="every task to be claimed by a triggerer", interval=1)
         until_claimed = time.monotonic() - began
@@ -43,10 +41,15 @@ def load(machine: Machine) -> dict[str, str]:
     setting = max(ended.values()) - min(ended.values())
 
     def done() -> bool:
-        return all(state == "success" for state, _, _ in tasks(machine, run_id).values())
+        return all(state == "success" for state, _ in machine.instances(run_id, "tune").values())
 
     wait_until(done, timeout=1800, what="every task to succeed", interval=1)
-    delays = sorted(end - ended[task] for task, (_, _, end) in tasks(machine, run_id).items() if end)
+    ends = machine.sql(
+        "SELECT map_index, extract(epoch FROM end_date) FROM task_instance "
+        "WHERE run_id = %s AND map_index >= 0 AND end_date IS NOT NULL",
+        run_id,
+    )
+    delays = sorted(float(end) - ended[index] for index, end in ends)
     claims = sorted(to_claim.values())
     return {
         "jobs at the API": f"{len(machine.emulator.jobs()):,}",
@@ -73,17 +76,6 @@ def at_rest(machine: Machine) -> tuple[float, list[float]]:
     time.sleep(60)
     busy = [machine[name].processor_seconds() - was for name, was in zip(TRIGGERERS, before, strict=True)]
     return len(machine.emulator.requests(since)) / (time.monotonic() - started) * 60, busy
-
-
-def tasks(machine: Machine, run_id: str) -> dict[int, tuple[str | None, int | None, float | None]]:
-    """Return state, triggerer and end of each task that creates a job."""
-    rows = machine.sql(
-        "SELECT ti.map_index, ti.state, t.triggerer_id, extract(epoch FROM ti.end_date) "
-        "FROM task_instance ti LEFT JOIN trigger t ON t.id = ti.trigger_id "
-        "WHERE ti.run_id = %s AND ti.map_index >= 0",
-        run_id,
-    )
-    return {index: (state, holder, end and float(end)) for index, state, holder, end in rows}
 
 
 @contextmanager
