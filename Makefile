@@ -43,9 +43,11 @@ demo: .venv/demo ## run the weekly retraining DAG on a real Airflow against the 
 	@$(CLEAN_ENV) $(BIN)/python -m demo
 
 .PHONY: test
-# Tests that talk to a whole Airflow mostly wait: they run one after the other in one process, the others beside.
-test: .venv/test ## run all tests
-	@$(CLEAN_ENV) $(BIN)/python -m pytest --numprocesses 3 --dist loadgroup
+test: test-fast test-e2e ## run all tests
+
+.PHONY: test-e2e
+test-e2e: .venv/test ## run the tests that talk to a whole Airflow
+	@$(CLEAN_ENV) $(BIN)/python -m pytest -m e2e tests/e2e
 
 .PHONY: test-fast
 test-fast: .venv/test ## run the tests that need no Airflow processes

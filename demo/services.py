@@ -65,7 +65,13 @@ def tail(path: Path, lines: int = 30) -> str:
         return ""
 
 
-def wait_until(condition: Callable[[], Any], *, timeout: float, what: str, interval: float = 0.1) -> Any:
+PATIENCE = 240.0
+"""Seconds after which whatever is waited for is taken to be stuck, also on a busy machine."""
+
+
+def wait_until(
+    condition: Callable[[], Any], *, what: str, timeout: float = PATIENCE, interval: float = 0.1
+) -> Any:
     """Call ``condition`` until it returns something truthy, and return that."""
     deadline = time.monotonic() + timeout
     while True:

@@ -22,7 +22,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from demo.services import LOOPBACK, REPOSITORY, StepError, clean_environment, free_port, http_json, wait_until
+from demo.services import (
+    LOOPBACK,
+    PATIENCE,
+    REPOSITORY,
+    StepError,
+    clean_environment,
+    free_port,
+    http_json,
+    wait_until,
+)
 
 TERMINAL_RUN_STATES = frozenset({"success", "failed"})
 
@@ -166,7 +175,7 @@ class AirflowClient:
         dag_id: str,
         run_id: str,
         *,
-        timeout: float,
+        timeout: float = PATIENCE,
         progress: Callable[[dict[str, dict[str, Any]]], None] | None = None,
         interval: float = 0.5,
     ) -> str:
@@ -183,7 +192,7 @@ class AirflowClient:
             time.sleep(interval)
 
     def wait_for_task(
-        self, dag_id: str, run_id: str, task_id: str, *states: str, timeout: float = 60
+        self, dag_id: str, run_id: str, task_id: str, *states: str, timeout: float = PATIENCE
     ) -> dict[str, Any]:
         """Wait until a task instance is in one of ``states`` and return it."""
 
@@ -293,7 +302,7 @@ class AirflowStack:
 
     # -- life cycle ---------------------------------------------------------------------------------------
 
-    def start(self, timeout: float = 120) -> None:
+    def start(self, timeout: float = PATIENCE) -> None:
         """Start everything and wait until it is healthy; on failure nothing is left running."""
         try:
             self.logs.mkdir(parents=True, exist_ok=True)
@@ -365,7 +374,7 @@ class AirflowStack:
             if not names or name in names:
                 raise StepError(f"The {name} ended with status {status}.", self.log_path(name))
 
-    def wait_healthy(self, timeout: float = 60) -> None:
+    def wait_healthy(self, timeout: float = PATIENCE) -> None:
         """Wait until every component reports itself healthy."""
 
         def healthy() -> bool:
@@ -384,7 +393,7 @@ class AirflowStack:
         except StepError as failure:
             raise StepError(str(failure), failure.log or self.log_path("api-server")) from None
 
-    def wait_for_dag(self, dag_id: str, timeout: float = 60) -> None:
+    def wait_for_dag(self, dag_id: str, timeout: float = PATIENCE) -> None:
         """Wait until a DAG has been parsed."""
 
         def parsed() -> bool:

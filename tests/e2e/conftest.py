@@ -56,7 +56,7 @@ class World:
                 (job for job in self.jobs().values() if url and job["name"].split("/")[-1] in url), None
             )
 
-        return wait_until(found, timeout=60, what=f"the job of {dag_id}.{task_id}", interval=0.3)
+        return wait_until(found, what=f"the job of {dag_id}.{task_id}", interval=0.3)
 
     def looks_at(self, job_name: str) -> int:
         """Return how often a job has been asked for."""
@@ -79,7 +79,7 @@ class World:
             now = self.jobs()[job_name]["state"]
             return now if now in states else None
 
-        return wait_until(state, timeout=60, what=f"{job_name} to be {' or '.join(states)}", interval=0.3)
+        return wait_until(state, what=f"{job_name} to be {' or '.join(states)}", interval=0.3)
 
 
 def training_data() -> bytes:

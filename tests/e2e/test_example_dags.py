@@ -12,7 +12,7 @@ from demo.services import wait_until
 if TYPE_CHECKING:
     from conftest import World
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("airflow"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 FAST = {"poll_interval": 1}
 CONSOLE = "https://console.cloud.google.com/"
@@ -26,9 +26,7 @@ def start(world: World, dag: str, /, **conf: Any) -> str:
 def waits_without_a_worker(world: World, dag: str, run_id: str, task_id: str) -> None:
     """Wait until a task is deferred, and see that the process it ran in is gone."""
     instance = world.client.wait_for_task(dag, run_id, task_id, "deferred")
-    wait_until(
-        lambda: not psutil.pid_exists(instance["pid"]), timeout=10, what=f"{task_id} to leave its worker"
-    )
+    wait_until(lambda: not psutil.pid_exists(instance["pid"]), what=f"{task_id} to leave its worker")
     assert world.client.task_instance(dag, run_id, task_id)["state"] == "deferred"
 
 
@@ -38,7 +36,7 @@ def deferred_tune(world: World, **conf: Any) -> tuple[str, dict[str, Any]]:
     job = world.wait_for_job("tune_minimal", run_id)
     world.set_state(job["name"], "JOB_STATE_RUNNING")  # it stays there until it is told otherwise
     world.client.wait_for_task("tune_minimal", run_id, "tune", "deferred")
-    wait_until(lambda: world.looks_at(job["name"]), timeout=30, what="the triggerer to watch the job")
+    wait_until(lambda: world.looks_at(job["name"]), what="the triggerer to watch the job")
     return run_id, job
 
 
@@ -46,7 +44,7 @@ def test_retrain_weekly_publishes_the_better_model(world: World) -> None:
     run_id = start(world, "retrain_weekly")
 
     waits_without_a_worker(world, "retrain_weekly", run_id, "wait")
-    assert world.client.wait_for_run("retrain_weekly", run_id, timeout=120) == "success"
+    assert world.client.wait_for_run("retrain_weekly", run_id) == "success"
 
     states = {name: ti["state"] for name, ti in world.client.task_instances("retrain_weekly", run_id).items()}
     assert states["publish"] == "success"
@@ -70,7 +68,7 @@ def test_retrain_weekly_publishes_the_better_model(world: World) -> None:
 def test_retrain_weekly_keeps_what_serves_when_the_new_model_is_not_good_enough(world: World) -> None:
     run_id = start(world, "retrain_weekly", min_accuracy=1.01)
 
-    assert world.client.wait_for_run("retrain_weekly", run_id, timeout=120) == "success"
+    assert world.client.wait_for_run("retrain_weekly", run_id) == "success"
     states = {name: ti["state"] for name, ti in world.client.task_instances("retrain_weekly", run_id).items()}
     assert states["publish"] == "skipped"
     assert states["keep_current"] == "success"
@@ -87,7 +85,7 @@ def test_tune_minimal_waits_deferred_with_its_links_and_tells_the_story(world: W
     assert link is not None
     assert link.startswith(CONSOLE)
     assert job_id in link
-    assert world.client.wait_for_run("tune_minimal", run_id, timeout=90) == "success"
+    assert world.client.wait_for_run("tune_minimal", run_id) == "success"
 
     manifest = world.client.xcom("tune_minimal", run_id, "tune")
     assert manifest["tuning_job_name"].endswith(job_id)
@@ -102,13 +100,13 @@ def test_tune_minimal_waits_deferred_with_its_links_and_tells_the_story(world: W
 
 def test_clearing_a_succeeded_task_gives_the_same_model_for_free(world: World) -> None:
     run_id = start(world, "tune_minimal")
-    assert world.client.wait_for_run("tune_minimal", run_id, timeout=90) == "success"
+    assert world.client.wait_for_run("tune_minimal", run_id) == "success"
     first = world.client.xcom("tune_minimal", run_id, "tune")
     jobs = set(world.jobs())
 
     world.client.clear("tune_minimal", run_id, "tune")
-    world.client.wait_for_task("tune_minimal", run_id, "tune", "scheduled", "queued", "running", timeout=30)
-    assert world.client.wait_for_run("tune_minimal", run_id, timeout=90) == "success"
+    world.client.wait_for_task("tune_minimal", run_id, "tune", "scheduled", "queued", "running")
+    assert world.client.wait_for_run("tune_minimal", run_id) == "success"
 
     assert world.client.xcom("tune_minimal", run_id, "tune") == first
     assert set(world.jobs()) == jobs, "no second job"
@@ -119,7 +117,7 @@ def test_a_failed_job_fails_the_task_at_once_in_the_words_of_the_api(world: Worl
     words = "Row 17 of the training dataset has no model turn."
     world.set_state(job["name"], "JOB_STATE_FAILED", {"code": 3, "message": words})
 
-    assert world.client.wait_for_run("tune_minimal", run_id, timeout=60) == "failed"
+    assert world.client.wait_for_run("tune_minimal", run_id) == "failed"
     instance = world.client.task_instance("tune_minimal", run_id, "tune")
     assert instance["state"] == "failed"
     assert instance["try_number"] == 1, "a retry would not mend the data set"
@@ -149,7 +147,7 @@ def test_a_triggerer_that_dies_takes_nothing_along(world: World) -> None:
     world.airflow.start_component("triggerer")
     world.set_state(job["name"], "JOB_STATE_SUCCEEDED")
 
-    assert world.client.wait_for_run("tune_minimal", run_id, timeout=120) == "success"
+    assert world.client.wait_for_run("tune_minimal", run_id) == "success"
     assert set(world.jobs()) == jobs
     assert world.client.xcom("tune_minimal", run_id, "tune")["state"] == "JOB_STATE_SUCCEEDED"
 
@@ -157,7 +155,7 @@ def test_a_triggerer_that_dies_takes_nothing_along(world: World) -> None:
 def test_fire_and_forget_ends_at_once_and_the_other_dag_waits(world: World) -> None:
     world.airflow.wait_for_dag("fire_and_forget_wait")
     run_id = start(world, "fire_and_forget")
-    assert world.client.wait_for_run("fire_and_forget", run_id, timeout=60) == "success"
+    assert world.client.wait_for_run("fire_and_forget", run_id) == "success"
     created = world.client.xcom("fire_and_forget", run_id, "create")
     assert created["endpoint"] is None, "the job has only been created"
 
@@ -165,8 +163,8 @@ def test_fire_and_forget_ends_at_once_and_the_other_dag_waits(world: World) -> N
         runs = world.client.runs("fire_and_forget_wait")
         return runs[0]["dag_run_id"] if runs else None
 
-    waiting = wait_until(other_run, timeout=30, what="a run of fire_and_forget_wait")
-    assert world.client.wait_for_run("fire_and_forget_wait", waiting, timeout=90) == "success"
+    waiting = wait_until(other_run, what="a run of fire_and_forget_wait")
+    assert world.client.wait_for_run("fire_and_forget_wait", waiting) == "success"
     manifest = world.client.xcom("fire_and_forget_wait", waiting, "wait")
     assert manifest["tuning_job_name"] == created["tuning_job_name"]
     assert world.client.xcom("fire_and_forget_wait", waiting, "use") == manifest["endpoint"]
@@ -175,12 +173,12 @@ def test_fire_and_forget_ends_at_once_and_the_other_dag_waits(world: World) -> N
 def test_cancel_running_jobs_lists_first_and_then_cancels_what_was_asked_for(world: World) -> None:
     run_id, job = deferred_tune(world)
     dry = start(world, "cancel_running_jobs", dag_id="tune_minimal")
-    assert world.client.wait_for_run("cancel_running_jobs", dry, timeout=60) == "success"
+    assert world.client.wait_for_run("cancel_running_jobs", dry) == "success"
     assert job["name"].split("/")[-1] in world.client.task_log("cancel_running_jobs", dry, "find_jobs")
     assert world.jobs()[job["name"]]["state"] == "JOB_STATE_RUNNING"
 
     wet = start(world, "cancel_running_jobs", dag_id="tune_minimal", dry_run=False)
-    assert world.client.wait_for_run("cancel_running_jobs", wet, timeout=60) == "success"
+    assert world.client.wait_for_run("cancel_running_jobs", wet) == "success"
 
     assert world.wait_for_state(job["name"], "JOB_STATE_CANCELLED")
-    assert world.client.wait_for_run("tune_minimal", run_id, timeout=60) == "failed"
+    assert world.client.wait_for_run("tune_minimal", run_id) == "failed"
