@@ -122,6 +122,30 @@ class _PollingTrigger(BaseTrigger):
     _fired = False
 
     async def _kill(self) -> None:
+        if not await self._was_killed():
+            self.log.info("The task was not killed; %s goes on.", self._awaited)
+            return
+        try:
+            async with self._hook() as hook:
+                if await self._cancel(hook):
+                    self.log.info("The task was killed: asked for the cancellation of %s.", self._awaited)
+                else:
+                    # Not killed then: another triggerer, which took this one's place, has seen the end.
+                    self.log.info("%s has ended: there is nothing to cancel.", self._awaited)
+        except TuningError as error:
+            self.log.error(
+                "The task was killed, but %s could not be cancelled: it may go on and cost money. %s",
+                self._awaited,
+                error,
+            )
+
+    @property
+    def _awaited(self) -> str:
+        """The name of what is waited for."""
+        raise NotImplementedError
+
+    async def _cancel(self, hook: TuningJobAsyncHook) -> bool:
+        """Ask for the cancellation; return whether there was anything to cancel."""
         raise NotImplementedError
 
     async def _was_killed(self) -> bool:
@@ -224,29 +248,18 @@ class TuningJobTrigger(_PollingTrigger):
     def _event(self, status: str, **more: Any) -> TriggerEvent:
         return TriggerEvent({"status": status, "tuning_job_name": self.tuning_job_name, **more})
 
-    async def _kill(self) -> None:
-        if not await self._was_killed():
-            self.log.info("The task was not killed; %s goes on.", self.tuning_job_name)
-            return
-        try:
-            async with self._hook() as hook:
-                name = str(
-                    await hook.full_name(
-                        self.tuning_job_name, project_id=self.project_id, location=self.location
-                    )
-                )
-                if await self._has_ended(hook, name):
-                    # Not killed then: another triggerer, which took this one's place, has seen the end.
-                    self.log.info("%s has ended: there is nothing to cancel.", name)
-                    return
-                await hook.cancel_tuning_job(name)
-        except TuningError as error:
-            self.log.error(
-                "The task was killed, but its job could not be cancelled: it may go on and cost money. %s",
-                error,
-            )
-        else:
-            self.log.info("The task was killed: asked for the cancellation of %s.", name)
+    @property
+    def _awaited(self) -> str:
+        return self.tuning_job_name
+
+    async def _cancel(self, hook: TuningJobAsyncHook) -> bool:
+        name = str(
+            await hook.full_name(self.tuning_job_name, project_id=self.project_id, location=self.location)
+        )
+        if await self._has_ended(hook, name):
+            return False
+        await hook.cancel_tuning_job(name)
+        return True
 
     @staticmethod
     async def _has_ended(hook: TuningJobAsyncHook, name: str) -> bool:
@@ -291,19 +304,13 @@ class OperationTrigger(_PollingTrigger):
         self._fired = True
         yield TriggerEvent(event)
 
-    async def _kill(self) -> None:
-        if not await self._was_killed():
-            self.log.info("The task was not killed; %s goes on.", self.operation_name)
-            return
-        try:
-            async with self._hook() as hook:
-                await hook.cancel_operation(self.operation_name)
-        except TuningError as error:
-            self.log.error(
-                "The task was killed, but %s could not be cancelled: %s", self.operation_name, error
-            )
-        else:
-            self.log.info("The task was killed: asked for the cancellation of %s.", self.operation_name)
+    @property
+    def _awaited(self) -> str:
+        return self.operation_name
+
+    async def _cancel(self, hook: TuningJobAsyncHook) -> bool:
+        await hook.cancel_operation(self.operation_name)
+        return True
 
 
 def error_fields(error: TuningError) -> dict[str, Any]:
