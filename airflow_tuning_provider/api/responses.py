@@ -87,15 +87,20 @@ def as_operation(payload: dict[str, Any]) -> dict[str, Any] | ApiError:
     return payload
 
 
-def as_page(payload: dict[str, Any]) -> tuple[list[dict[str, Any]], str | None] | ApiError:
+def as_page(
+    payload: dict[str, Any], *, asked: str | None = None
+) -> tuple[list[dict[str, Any]], str | None] | ApiError:
     """Return the jobs and the next page's token.
 
     :param payload: a list answer; an empty list is ``{}`` on the wire.
+    :param asked: the token that this page was asked for with.
     """
     jobs = payload.get("tuningJobs", [])
     token = payload.get("nextPageToken") or None
     if not isinstance(jobs, list) or not (token is None or isinstance(token, str)) or "error" in payload:
         return bad_response(f"the server sent a list of another shape: {_start_of(payload)}")
+    if token is not None and token == asked:
+        return bad_response("the server sent the same page token twice: its list would never end")
     for job in jobs:
         checked = as_tuning_job(job) if isinstance(job, dict) else bad_response("a listed job is no object")
         if isinstance(checked, ApiError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from airflow_tuning_provider.api import names, requests, responses
@@ -65,7 +66,7 @@ class Calls:
             page_token=page_token,
             fields=fields,
         )
-        return Call(request, responses.as_page)
+        return Call(request, partial(responses.as_page, asked=page_token))
 
     def cancel(self, name: object) -> Call[Json]:
         """Ask for a job's cancellation."""

@@ -190,6 +190,12 @@ class TestBrokenAnswers:
         with pytest.raises(TuningUnavailableError, match=words):
             hooks(retry_policy=ONCE).get_tuning_job("1")
 
+    def test_a_list_that_never_ends(self, hooks: Hooks, connect: Connect) -> None:
+        with Server(answering({"tuningJobs": [JOB], "nextPageToken": "again"})) as server:
+            connect(api_endpoint=server.url)
+            with pytest.raises(TuningError, match="the same page token twice"):
+                list(hooks(retry_policy=ONCE).list_tuning_jobs())
+
     def test_an_answer_in_a_broken_encoding(self, hooks: Hooks, connect: Connect) -> None:
         with Server(answering((200, b"no gzip", {"Content_Encoding": "gzip"}))) as server:
             connect(api_endpoint=server.url)

@@ -101,6 +101,8 @@ def test_pages() -> None:
     assert as_page({"tuningJobs": [JOB], "nextPageToken": "t"}) == ([JOB], "t")
     assert as_page({"tuningJobs": [JOB], "nextPageToken": ""}) == ([JOB], None)
     assert as_page({"nextPageToken": "t"}) == ([], "t"), "a page may be empty and not the last"
+    assert as_page({"nextPageToken": "u"}, asked="t") == ([], "u")
+    bad(as_page({"nextPageToken": "t"}, asked="t"))
 
 
 @pytest.mark.parametrize(
