@@ -8,7 +8,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from demo.services import wait_until
+from demo.services import StepError
+from tests.distributed.fleet import Fleet
 from tests.distributed.machine import Machine
 
 TASKS = 1000
@@ -19,16 +20,10 @@ TRIGGERERS = ("triggerer-1", "triggerer-2")
 def load(machine: Machine) -> dict[str, str]:
     """Let many tasks create a job each and wait at once, end the jobs, and return what that cost."""
     machine.wait_healthy()
-    machine.emulator.reset()
     with claims_noted(machine) as to_claim:
         began = time.monotonic()
-        run_id = machine.client.trigger("load", conf={"count": TASKS})
-
-        def claimed() -> bool:
-            now = machine.instances(run_id, "tune")
-            return len(now) == TASKS and all(state == "deferred" and holder for state, holder in now.values())
-
-        wait_until(claimed, timeout=1800, what="every task to be claimed by a triggerer", interval=1)
+        fleet = Fleet(machine, TASKS, "load")
+        fleet.wait_deferred(timeout=1800)
         until_claimed = time.monotonic() - began
     balance = machine.balance()
     connections = machine.sql("SELECT count(*) FROM pg_stat_activity WHERE datname = 'airflow'")[0][0]
@@ -40,15 +35,14 @@ def load(machine: Machine) -> dict[str, str]:
         ended[int(job["labels"]["airflow-map-index"])] = time.time()
     setting = max(ended.values()) - min(ended.values())
 
-    def done() -> bool:
-        return all(state == "success" for state, _ in machine.instances(run_id, "tune").values())
-
-    wait_until(done, timeout=1800, what="every task to succeed", interval=1)
+    fleet.wait_ended(timeout=1800)
     ends = machine.sql(
         "SELECT map_index, extract(epoch FROM end_date) FROM task_instance "
-        "WHERE run_id = %s AND map_index >= 0 AND end_date IS NOT NULL",
-        run_id,
+        "WHERE run_id = %s AND map_index >= 0 AND state = 'success'",
+        fleet.run_id,
     )
+    if len(ends) != TASKS:
+        raise StepError(f"{TASKS - len(ends)} of {TASKS} tasks did not succeed")
     delays = sorted(float(end) - ended[index] for index, end in ends)
     claims = sorted(to_claim.values())
     return {
