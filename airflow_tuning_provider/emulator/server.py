@@ -50,9 +50,10 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if not self.started or sockets is None:
             return
+        print(f"Vertex AI tuning emulator on {self._url} ({_summary(self._settings)})", flush=True)
+        # Last: whoever waits for this file may read what has been printed.
         if self._settings.port_file is not None:
             _write_atomically(self._settings.port_file, f"{sockets[0].getsockname()[1]}\n")
-        print(f"Vertex AI tuning emulator on {self._url} ({_summary(self._settings)})", flush=True)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         # What is cut off now is no error worth a traceback.

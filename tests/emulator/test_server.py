@@ -82,8 +82,10 @@ def test_the_line_on_stdout_and_the_port_file(tmp_path: Path) -> None:
     arguments = ["--port", "0", "--port-file", str(port_file), "--speed", "60", "--datasets", "skip"]
     process = subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    line = process.stdout.readline().strip()
+    while not port_file.exists() and process.poll() is None:
+        time.sleep(0.02)
     port = int(port_file.read_text())
+    line = process.stdout.readline().strip()
     assert line.startswith(f"Vertex AI tuning emulator on http://127.0.0.1:{port} (speed 60, ")
     assert [p.name for p in tmp_path.iterdir()] == ["port"]
     process.terminate()
