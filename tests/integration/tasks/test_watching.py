@@ -258,10 +258,10 @@ async def test_kill_that_takes_longer_than_airflow_waits_goes_on(
     server: Emulator, jobs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(triggers, "_KILL_SECONDS", 0.5)
-    server.fault(method="POST", path_regex=":cancel$", delay_seconds=2)
+    server.fault(method="POST", path_regex=":cancel$", delay_seconds=5)
     began = time.monotonic()
     await trigger(jobs[0], cancel_on_kill=True).on_kill()
-    assert time.monotonic() - began < 1.9
+    assert time.monotonic() - began < 4
     assert server.jobs()[0]["state"] not in ("JOB_STATE_CANCELLING", "JOB_STATE_CANCELLED")
     await asyncio.gather(*triggers._KILLS)
     assert server.jobs()[0]["state"] in ("JOB_STATE_CANCELLING", "JOB_STATE_CANCELLED")
