@@ -42,7 +42,12 @@ from airflow_tuning_provider.operators.base import (
     event_status,
     task_identity,
 )
-from airflow_tuning_provider.triggers.tuning_job import BACKSTOP, OperationTrigger, TuningJobTrigger
+from airflow_tuning_provider.triggers.tuning_job import (
+    BACKSTOP,
+    SETTLE_SECONDS,
+    OperationTrigger,
+    TuningJobTrigger,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -417,7 +422,7 @@ class CreateTuningJobOperator(TuningTaskMixin, BaseOperator):
         from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 
         self.defer(
-            trigger=DateTimeTrigger(moment=pendulum.now("UTC").add(seconds=delay)),
+            trigger=DateTimeTrigger(moment=pendulum.now("UTC").add(seconds=max(delay, SETTLE_SECONDS))),
             method_name="execute_after_quota",
             kwargs={"started": started},
         )

@@ -27,6 +27,14 @@ if TYPE_CHECKING:
 BACKSTOP = timedelta(minutes=5)
 """How much later than the deadline the deferral's own timeout is: only for a trigger that is late or lost."""
 
+SETTLE_SECONDS = 10.0
+"""How long after a deferral a task resumes at the earliest.
+
+The process that deferred is seen to have ended up to ``[workers] min_heartbeat_interval`` (5 s) later. Where its task
+runs again by then, Airflow's scheduler takes it for a task that was killed, and fails or retries it:
+https://github.com/apache/airflow/issues/72716
+"""
+
 _KILL_SECONDS = 28.0
 """A little less than Airflow grants: ``[triggerer] on_kill_timeout`` is 30 s by default."""
 
@@ -64,6 +72,8 @@ class _PollingTrigger(BaseTrigger):
         self.api_version = api_version
         self.request_timeout = request_timeout
         self.cancel_on_kill = cancel_on_kill
+        self._after_worker = True
+        self._fired = False
 
     def _arguments(self) -> dict[str, Any]:
         return {
@@ -94,6 +104,18 @@ class _PollingTrigger(BaseTrigger):
 
         return shared_hook(self._identity())
 
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait, then say how the wait ended: ``ended``, ``timeout`` or ``error``."""
+        settled = time.monotonic() + SETTLE_SECONDS
+        event = await self._wait()
+        if self._after_worker:
+            await asyncio.sleep(settled - time.monotonic())
+        self._fired = True
+        yield event
+
+    async def _wait(self) -> TriggerEvent:
+        raise NotImplementedError
+
     async def on_kill(self) -> None:
         """Cancel the remote work if the task was killed by a user, and only then.
 
@@ -118,8 +140,6 @@ class _PollingTrigger(BaseTrigger):
                 "The cancellation takes longer than %s s. It goes on; what comes of it may not be told here.",
                 _KILL_SECONDS,
             )
-
-    _fired = False
 
     async def _kill(self) -> None:
         if not await self._was_killed():
@@ -195,6 +215,8 @@ class TuningJobTrigger(_PollingTrigger):
         self.project_id = project_id
         self.location = location
         self.end_in_triggerer = end_in_triggerer
+        # A sensor that starts in the triggerer has no process to wait for.
+        self._after_worker = not end_in_triggerer
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments to rebuild this trigger with."""
@@ -208,12 +230,6 @@ class TuningJobTrigger(_PollingTrigger):
                 "end_in_triggerer": self.end_in_triggerer,
             },
         )
-
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait, then say how the wait ended: ``ended``, ``timeout`` or ``error``."""
-        event = await self._wait()
-        self._fired = True
-        yield event
 
     async def _wait(self) -> TriggerEvent:
         from airflow_tuning_provider.triggers.watching import until_ended
@@ -289,8 +305,7 @@ class OperationTrigger(_PollingTrigger):
             {**self._arguments(), "operation_name": self.operation_name},
         )
 
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait, then say how the wait ended: ``ended``, ``timeout`` or ``error``."""
+    async def _wait(self) -> TriggerEvent:
         event: dict[str, Any] = {"status": "ended", "operation_name": self.operation_name}
         try:
             async with self._hook() as hook:
@@ -301,8 +316,7 @@ class OperationTrigger(_PollingTrigger):
             event.update(status="timeout", message=str(error))
         except TuningError as error:
             event.update(status="error", **error_fields(error))
-        self._fired = True
-        yield TriggerEvent(event)
+        return TriggerEvent(event)
 
     @property
     def _awaited(self) -> str:

@@ -129,6 +129,18 @@ def test_a_failed_job_fails_the_task_at_once_in_the_words_of_the_api(world: Worl
     assert job["name"].split("/")[-1] in link
 
 
+def test_a_job_that_fails_within_a_second_is_not_paid_for_again(world: World) -> None:
+    # Airflow sees the process end that has deferred only seconds later: what resumes by then counts as killed.
+    before = set(world.jobs())
+    run_id = start(world, "tune_minimal")
+    job = world.wait_for_job("tune_minimal", run_id)
+    world.set_state(job["name"], "JOB_STATE_FAILED", {"code": 3, "message": "No such data set."})
+
+    assert world.client.wait_for_run("tune_minimal", run_id) == "failed"
+    assert world.client.task_instance("tune_minimal", run_id, "tune")["try_number"] == 1
+    assert len(set(world.jobs()) - before) == 1
+
+
 @pytest.mark.parametrize("state", ["failed", "success"])
 def test_marking_a_deferred_task_cancels_its_job(world: World, state: str) -> None:
     run_id, job = deferred_tune(world)

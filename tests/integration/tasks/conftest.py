@@ -20,6 +20,8 @@ from airflow.sdk.bases.operator import ExecutorSafeguard
 
 from airflow_tuning_provider.emulator.testing import Emulator
 from airflow_tuning_provider.exceptions import AirflowFailException
+from airflow_tuning_provider.operators import tuning_job as operators
+from airflow_tuning_provider.triggers import tuning_job as triggers
 
 try:
     from airflow.sdk.exceptions import TaskDeferred
@@ -49,6 +51,13 @@ def _connection(server: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
             }
         ),
     )
+
+
+@pytest.fixture(autouse=True)
+def _no_worker_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no process here that Airflow's scheduler would have to see end."""
+    for module in (operators, triggers):
+        monkeypatch.setattr(module, "SETTLE_SECONDS", 0.0)
 
 
 @dataclass

@@ -19,6 +19,7 @@ from airflow_tuning_provider.api.identity import FINGERPRINT_LABEL, KEY_LABEL
 from airflow_tuning_provider.emulator.testing import Emulator
 from airflow_tuning_provider.hooks.tuning_job import TuningJobHook
 from airflow_tuning_provider.operators import submission
+from airflow_tuning_provider.operators import tuning_job as operators
 from airflow_tuning_provider.operators.tuning_job import CreateTuningJobOperator
 from tests.integration.tasks.conftest import BODY, TaskInstance, cancels, creates, is_permanent
 
@@ -585,6 +586,16 @@ def test_quota_is_waited_for(server: Emulator, ti: TaskInstance, deferrable: boo
     assert result["state"] == "JOB_STATE_SUCCEEDED"
     assert [r["status"] for r in creates(server)] == [429, 429, 200]
     assert len(ti.deferrals) == (3 if deferrable else 0)
+
+
+def test_pause_for_quota_lasts_until_the_process_is_seen_to_have_ended(
+    server: Emulator, ti: TaskInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operators, "SETTLE_SECONDS", 1.5)
+    server.fault(method="POST", path_regex="/tuningJobs$", times=1, status=429)
+    began = time.time()
+    ti.run(operator(poll_interval=0.2))
+    assert ti.deferrals[0].trigger.moment.timestamp() >= began + 1.5
 
 
 def test_a_long_wait_for_quota_takes_no_deeper_stack(server: Emulator, ti: TaskInstance) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
 
 from airflow_tuning_provider.emulator.testing import Emulator
 from airflow_tuning_provider.operators.tuning_job import CreateTuningJobOperator
+from airflow_tuning_provider.triggers import tuning_job as triggers
 from airflow_tuning_provider.triggers.tuning_job import OperationTrigger, TuningJobTrigger
 from tests.integration.tasks.conftest import BODY, TaskInstance, first_event, rebuilt
 
@@ -69,6 +71,25 @@ def test_deadline_in_the_past_still_takes_one_look(server: Emulator) -> None:
     server.set_state(name, "JOB_STATE_SUCCEEDED")
     late = TuningJobTrigger(**{**STORED_BY_0_1_0, "tuning_job_name": name, "end_time": 1.0})
     assert first_event(rebuilt(late)).payload["status"] == "ended"
+
+
+def test_task_resumes_only_once_its_process_is_seen_to_have_ended(
+    server: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(triggers, "SETTLE_SECONDS", 1.5)
+    task = CreateTuningJobOperator(task_id="tune", wait_for_completion=False, **BODY)
+    name = TaskInstance().run(task)["tuning_job_name"]
+    server.set_state(name, "JOB_STATE_FAILED")
+
+    def seconds(**arguments: Any) -> float:
+        began = time.monotonic()
+        trigger = TuningJobTrigger(**{**STORED_BY_0_1_0, "tuning_job_name": name, **arguments})
+        assert first_event(rebuilt(trigger)).payload["state"] == "JOB_STATE_FAILED"
+        return time.monotonic() - began
+
+    at_once, settled = seconds(end_in_triggerer=True), seconds()
+    assert at_once < settled
+    assert settled >= 1.5
 
 
 def test_bad_connection_is_an_event_and_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
