@@ -11,7 +11,7 @@ INSTALL := $(UV) pip install --quiet --python $(BIN)/python --constraint constra
 AIRFLOW_VERSIONS := 3.1 3.2 3.3
 # What knows nothing of Airflow is not tried with each of its versions.
 WITHOUT_AIRFLOW := tests/unit/api tests/integration/hooks/test_hostile_input.py
-PYTEST := -m pytest --numprocesses 2
+PYTEST := -m pytest --numprocesses 3
 # Tests bring their own settings; a developer's own Airflow must not leak in.
 # A fixed hash seed: the processes have to agree on the order of parametrised sets.
 CLEAN_ENV := env --unset=AIRFLOW_HOME --unset=AIRFLOW__CORE__DAGS_FOLDER PYTHONHASHSEED=0
