@@ -31,11 +31,13 @@ class Finding:
     :param job: the job.
     :param orphan: whether nothing waits for it and it was not meant to outlive its task.
     :param reason: why, in words.
+    :param owner: the task instance that an orphan was created for.
     """
 
     job: Mapping[str, Any]
     orphan: bool
     reason: str
+    owner: TaskIdentity | None = None
 
     @property
     def name(self) -> str:
@@ -75,7 +77,11 @@ def sweep(
 
 
 def _judge(
-    job: Mapping[str, Any], states: Mapping[str, tuple[str, str | None]], *, now: float, min_age: float
+    job: Mapping[str, Any],
+    states: Mapping[str, tuple[str, str | None, TaskIdentity]],
+    *,
+    now: float,
+    min_age: float,
 ) -> Finding:
     labels = job["labels"]
     if labels.get(KEEP_LABEL):
@@ -84,18 +90,18 @@ def _judge(
         )
     if labels[KEY_LABEL] not in states:
         return Finding(job, False, "its task instance is not among those looked at, or was deleted")
-    who, state = states[labels[KEY_LABEL]]
+    who, state, owner = states[labels[KEY_LABEL]]
     if state not in ENDED_TASK_STATES:
         return Finding(job, False, f"{who} is {state or 'about to run'} and waits for it")
     age = now - (parse_time(job.get("createTime")) or now)
     if age < min_age:
         return Finding(job, False, f"{who} is {state}, but the job is younger than {min_age:g} s")
-    return Finding(job, True, f"{who} is {state}: nothing waits for it")
+    return Finding(job, True, f"{who} is {state}: nothing waits for it", owner)
 
 
 def _states_by_key(
     task_states: Mapping[str, TaskStates], deployment: str
-) -> Iterator[tuple[str, tuple[str, str | None]]]:
+) -> Iterator[tuple[str, tuple[str, str | None, TaskIdentity]]]:
     for dag_id, runs in task_states.items():
         for run_id, tasks in runs.items():
             for name, state in tasks.items():
@@ -103,7 +109,7 @@ def _states_by_key(
                 for task_id, map_index in _readings(name):
                     for generation in ("", *map(str, range(_MAX_GENERATIONS))):
                         identity = TaskIdentity(dag_id, run_id, task_id, map_index, deployment, generation)
-                        yield identity.key, (who, state)
+                        yield identity.key, (who, state, identity)
 
 
 def _readings(name: str) -> Iterator[tuple[str, int]]:

@@ -11,7 +11,7 @@ from airflow.sdk import BaseOperator
 
 from airflow_tuning_provider.api.identity import DAG_LABEL, KEY_LABEL, RUN_LABEL, TASK_LABEL, label_value
 from airflow_tuning_provider.api.inputs import InvalidInputError, boolean, number
-from airflow_tuning_provider.api.sweep import Finding, sweep
+from airflow_tuning_provider.api.sweep import ENDED_TASK_STATES, Finding, sweep
 from airflow_tuning_provider.exceptions import (
     TuningBadRequestError,
     TuningNotFoundError,
@@ -111,7 +111,10 @@ class SweepTuningJobsOperator(TuningTaskMixin, BaseOperator):
             findings = sweep(jobs, states, deployment=deployment_name(), now=time.time(), min_age=min_age)
             self._report(findings)
             orphans = [finding.name for finding in findings if finding.orphan]
-            cancelled = [] if dry_run else [name for name in orphans if self._cancel(hook, name)]
+            cancelled = []
+            for finding in findings:
+                if finding.orphan and not dry_run and self._is_orphan_still(context, finding):
+                    cancelled += [finding.name] if self._cancel(hook, finding.name) else []
         self.log.info(
             "%d jobs under way, %d orphans, %d cancelled%s.",
             len(findings),
@@ -146,6 +149,25 @@ class SweepTuningJobsOperator(TuningTaskMixin, BaseOperator):
         for finding in findings:
             verdict = "orphan" if finding.orphan else "left alone"
             self.log.info("%s: %s, %s.", finding.name, verdict, finding.reason)
+
+    def _is_orphan_still(self, context: Context, finding: Finding) -> bool:
+        """Ask for this one task instance: it may have been cleared meanwhile.
+
+        In the answer for a whole DAG the mapped ``tune[1]`` and a task ``tune_1`` have the same name.
+        """
+        owner = finding.owner
+        if owner is None:
+            return False
+        states = context["ti"].get_task_states(
+            dag_id=owner.dag_id, task_ids=[owner.task_id], run_ids=[owner.run_id], map_index=owner.map_index
+        )
+        found = set(states.get(owner.run_id, {}).values())
+        if found and found <= ENDED_TASK_STATES:
+            return True
+        self.log.info(
+            "%s: left alone, its task instance is %s.", finding.name, ", ".join(map(str, found)) or "gone"
+        )
+        return False
 
     def _cancel(self, hook: TuningJobHook, name: str) -> bool:
         # It may have ended in the meantime: then there is nothing to cancel.

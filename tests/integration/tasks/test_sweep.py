@@ -19,9 +19,23 @@ class Sweeping(TaskInstance):
     """The sweeping task's own instance, which can ask Airflow for the states of others."""
 
     states: States = {}  # noqa: RUF012
+    mapped: dict[tuple[str, int], str | None] = {}  # noqa: RUF012
+    """States of mapped task instances that another task's state hides in the answer for a whole DAG."""
 
-    def get_task_states(self, dag_id: str) -> dict[str, dict[str, str | None]]:
-        return self.states.get(dag_id, {})
+    def get_task_states(
+        self,
+        dag_id: str,
+        map_index: int | None = None,
+        task_ids: list[str] | None = None,
+        run_ids: list[str] | None = None,
+    ) -> dict[str, dict[str, str | None]]:
+        found = self.states.get(dag_id, {})
+        if map_index is None:
+            return found
+        [task_id], [run_id] = task_ids or [], run_ids or []
+        name = task_id if map_index == -1 else f"{task_id}_{map_index}"
+        state = self.mapped.get((task_id, map_index), found.get(run_id, {}).get(name))
+        return {run_id: {name: state}} if name in found.get(run_id, {}) else {}
 
 
 def create(monkeypatch: pytest.MonkeyPatch, ti: TaskInstance, **kwargs: Any) -> str:
@@ -40,15 +54,27 @@ def create(monkeypatch: pytest.MonkeyPatch, ti: TaskInstance, **kwargs: Any) -> 
     return str(ti.xcoms["tuning_job_name"])
 
 
-def sweep(states: States, **kwargs: Any) -> dict[str, Any]:
+def sweep(
+    states: States, mapped: dict[tuple[str, int], str | None] | None = None, **kwargs: Any
+) -> dict[str, Any]:
     operator = SweepTuningJobsOperator(**{"task_id": "sweep", "dag_ids": ["retrain"], "min_age": 0, **kwargs})
     ti = Sweeping(task_id="sweep")
-    ti.states = states
+    ti.states, ti.mapped = states, mapped or {}
     result: dict[str, Any] = as_task(operator, lambda: operator.execute(ti.context))
     return result
 
 
 RUN = TaskInstance.run_id
+
+
+def test_task_whose_name_looks_like_a_mapped_one_is_not_taken_for_it(
+    server: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(monkeypatch, TaskInstance(map_index=1))
+    states: States = {"retrain": {RUN: {"tune_1": "success"}}}
+    assert sweep(states, mapped={("tune", 1): "deferred"}, dry_run=False)["cancelled"] == []
+    assert cancels(server) == []
+    assert len(sweep(states, mapped={("tune", 1): "failed"}, dry_run=False)["cancelled"]) == 1
 
 
 @pytest.mark.parametrize("state", ["failed", "success", "skipped", "removed", "upstream_failed"])
