@@ -172,7 +172,7 @@ class TuningJobSensor(TuningTaskMixin, BaseSensorOperator):
                     event, f"watch {name}", tuning_job_name=name, outlook="The job is not affected."
                 )
             if status == "timeout":
-                raise self._time_is_up(name)
+                raise self._time_is_up(name, self._bound())
             with self.make_hook() as hook:
                 job = hook.get_tuning_job(name)
             result = self._result(context, job)
@@ -187,7 +187,7 @@ class TuningJobSensor(TuningTaskMixin, BaseSensorOperator):
         try:
             return BaseOperator.resume_execution(self, next_method, next_kwargs, context)
         except TaskDeferralTimeout:
-            self._fail(self._time_is_up(self.tuning_job_name))
+            self._fail(self._time_is_up(self.tuning_job_name, self._bound()))
         except TaskDeferralError as error:
             self._fail(
                 TuningUnavailableError(
@@ -232,10 +232,11 @@ class TuningJobSensor(TuningTaskMixin, BaseSensorOperator):
     def _poke_until_done(self, context: Context) -> Manifest:
         try:
             return super().execute(context)  # type: ignore[no-any-return]
-        except (AirflowSensorTimeout, AirflowSkipException):
-            if self._decided:
+        except (AirflowSensorTimeout, AirflowSkipException) as error:
+            # Airflow also skips, under soft_fail and never_fail, for errors that say nothing of the time.
+            if self._decided or isinstance(error.__cause__, Exception):
                 raise
-            self._fail(self._time_is_up(self.tuning_job_name))
+            self._fail(self._time_is_up(self.tuning_job_name, self.timeout))
         finally:
             if self._hook is not None:
                 self._hook.close()
@@ -262,13 +263,12 @@ class TuningJobSensor(TuningTaskMixin, BaseSensorOperator):
         limit = self.execution_timeout
         return self.timeout if limit is None else min(self.timeout, limit.total_seconds())
 
-    def _time_is_up(self, name: str) -> TuningWaitTimeoutError:
+    def _time_is_up(self, name: str, bound: float) -> TuningWaitTimeoutError:
         fate = "It goes on and may cost money."
         if self.cancel_on_timeout:
             with self.make_hook() as hook, suppress(TuningBadRequestError, TuningNotFoundError):
                 hook.cancel_tuning_job(name)
             fate = "Asked for its cancellation."
-        bound = self._bound()
         if bound < self.timeout:
             # As on a worker, where it is AirflowTaskTimeout, this one is retried.
             return TuningWaitTimeoutError(

@@ -129,6 +129,27 @@ def test_execution_timeout_bounds_the_deferral_too_and_is_retried(
     assert cancels(server) == []
 
 
+def test_timeout_over_many_pokes_is_no_execution_timeout(
+    server: Emulator, ti: TaskInstance, job: str
+) -> None:
+    """In mode ``reschedule`` execution_timeout bounds each poke, and may be the shorter of the two."""
+    task = sensor(job, deferrable=False, timeout=1.5, execution_timeout=timedelta(seconds=1))
+    with pytest.raises(errors.TuningSensorTimeoutError, match=r"sensor's timeout of 1\.5 s"):
+        ti.run(task)
+
+
+def test_skip_for_an_error_cancels_nothing(
+    server: Emulator, ti: TaskInstance, job: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("no XCom today")
+
+    monkeypatch.setattr(ti, "xcom_push", broken)
+    with pytest.raises(errors.AirflowSkipException, match="never_fail"):
+        ti.run(sensor(job, deferrable=False, never_fail=True, cancel_on_timeout=True))
+    assert cancels(server) == []
+
+
 def test_deferral_that_times_out_is_a_sensor_timeout(server: Emulator, ti: TaskInstance, job: str) -> None:
     with pytest.raises(errors.TuningSensorTimeoutError):
         ti.fail_deferral(sensor(job), "Trigger timeout")
