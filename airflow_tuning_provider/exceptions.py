@@ -19,6 +19,7 @@ try:
     from airflow.sdk.exceptions import (
         AirflowException,
         AirflowFailException,
+        AirflowNotFoundException,
         AirflowSensorTimeout,
         AirflowSkipException,
         TaskDeferralError,
@@ -28,6 +29,7 @@ except ImportError:  # Airflow 3.1 keeps them in the core package only
     from airflow.exceptions import (  # type: ignore[no-redef, attr-defined]
         AirflowException,
         AirflowFailException,
+        AirflowNotFoundException,
         AirflowSensorTimeout,
         AirflowSkipException,
         TaskDeferralError,
@@ -35,6 +37,7 @@ except ImportError:  # Airflow 3.1 keeps them in the core package only
     )
 
 __all__ = [
+    "AirflowNotFoundException",
     "AirflowSensorTimeout",
     "AirflowSkipException",
     "TaskDeferralError",

@@ -106,10 +106,13 @@ class _PollingTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, then say how the wait ended: ``ended``, ``timeout`` or ``error``."""
-        settled = time.monotonic() + SETTLE_SECONDS
-        event = await self._wait()
-        if self._after_worker:
+        settled = time.monotonic() + (SETTLE_SECONDS if self._after_worker else 0.0)
+        try:
+            event = await self._wait()
+        except Exception:
             await asyncio.sleep(settled - time.monotonic())
+            raise
+        await asyncio.sleep(settled - time.monotonic())
         self._fired = True
         yield event
 

@@ -26,7 +26,7 @@ from airflow_tuning_provider.api.errors import ApiError, ErrorKind
 from airflow_tuning_provider.api.polling import PAGE_SIZE, cheaper_to_walk
 from airflow_tuning_provider.api.retry import RetryPolicy
 from airflow_tuning_provider.api.waiting import End, Step, Wait
-from airflow_tuning_provider.exceptions import TuningError, timed_out
+from airflow_tuning_provider.exceptions import AirflowNotFoundException, TuningError, timed_out
 
 if TYPE_CHECKING:
     from airflow_tuning_provider.api.names import TuningJobName
@@ -42,6 +42,9 @@ _COALESCE = 0.25
 """Seconds by which looks may come early to be taken together."""
 _SLOT = 0.05
 """Seconds by which looks may come late, as their turns are kept by slots."""
+_CONNECTION_SECONDS = 60.0
+"""How long a connection may be missing that the worker has just used."""
+_CONNECTION_PAUSE = 5.0
 _REOPEN_AFTER = 60.0
 """Seconds between two attempts to read a connection anew whose credentials are refused."""
 
@@ -131,7 +134,7 @@ class Watch:
         self._poll: asyncio.Task[None] | None = None
         self._pages = 0
         self._may_list = True
-        self._reopened = 0.0
+        self._reopened = -_REOPEN_AFTER
 
     @property
     def waiting(self) -> int:
@@ -157,9 +160,10 @@ class Watch:
 
     async def close(self) -> None:
         """End the poll."""
-        if self._poll is not None:
+        # Python 3.11's wait_for swallows a cancellation that comes at the moment at which it ends.
+        while self._poll is not None and not self._poll.done():
             self._poll.cancel()
-            await asyncio.wait([self._poll])
+            await asyncio.wait([self._poll], timeout=1)
 
     # -- the poll ----------------------------------------------------------------------------------
 
@@ -212,8 +216,8 @@ class Watch:
             page = await self._page(token)
             if isinstance(page, ApiError):
                 # Who may not list may still get; what fails for the moment is for each job's own wait to bear.
-                self._may_list = page.kind.transient
                 if not page.kind.transient:
+                    self._may_list = page.kind is not ErrorKind.NOT_PERMITTED
                     return missing
                 self._tell_names(missing, page)
                 return set()
@@ -230,7 +234,7 @@ class Watch:
                 return missing
 
     async def _page(self, token: str | None) -> Page | ApiError:
-        """Get one page; a fault that may pass is not worth the pages before it."""
+        """Get one page; a fault that soon passes is not worth the pages before it."""
         failures = 0
         while True:
             page = await self._hook.look_at_page(
@@ -238,6 +242,9 @@ class Watch:
             )
             failures += 1
             if not isinstance(page, ApiError) or not page.kind.transient or failures == _PAGE_ATTEMPTS:
+                return page
+            # A long pause is for the waiters to bear, each within its own deadline: the poll goes on.
+            if (page.retry_after or 0.0) > _PAGE_RETRY.max_delay:
                 return page
             await asyncio.sleep(page.retry_after or _PAGE_RETRY.backoff(failures, random.random()))
 
@@ -252,14 +259,17 @@ class Watch:
         await asyncio.gather(*map(look, names))
 
     async def _look(self, name: str) -> Json | ApiError:
+        began = time.monotonic()
         seen = await self._hook.look(name)
-        refused = isinstance(seen, ApiError) and seen.kind is ErrorKind.UNAUTHENTICATED
-        if refused and time.monotonic() - self._reopened > _REOPEN_AFTER:
+        if not isinstance(seen, ApiError) or seen.kind is not ErrorKind.UNAUTHENTICATED:
+            return seen
+        if self._reopened < began:  # else: another look, beside this one, has seen to it
             # The connection may have got a new key since this poll began, days ago perhaps.
+            if began - self._reopened < _REOPEN_AFTER:
+                return seen
             self._reopened = time.monotonic()
             await self._hook.reopen()
-            return await self._hook.look(name)
-        return seen
+        return await self._hook.look(name)
 
     def _tell_names(self, names: Iterable[str], seen: Json | ApiError) -> None:
         for name in names:
@@ -392,9 +402,16 @@ async def _full_name(
     hook: TuningJobAsyncHook, wait: Wait, log: Any, project_id: str | None, location: str | None
 ) -> TuningJobName:
     """Open the hook and complete the job's name; what may pass is borne as any failed look is."""
+    give_up = time.monotonic() + _CONNECTION_SECONDS
     while True:
         try:
             return await hook.full_name(wait.name, project_id=project_id, location=location)
+        except AirflowNotFoundException as error:
+            # Airflow says so too where its secrets backend has failed for the moment.
+            if time.monotonic() > give_up:
+                raise
+            log.warning("The connection was not found; looking again. %s", error)
+            await asyncio.sleep(_CONNECTION_PAUSE)
         except TuningError as error:
             if error.api_error is None:
                 raise

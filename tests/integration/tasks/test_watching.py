@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from airflow_tuning_provider.api.errors import ApiError, ErrorKind
 from airflow_tuning_provider.api.waiting import Wait
 from airflow_tuning_provider.emulator.testing import Emulator
+from airflow_tuning_provider.exceptions import AirflowNotFoundException
 from airflow_tuning_provider.hooks.tuning_job import TuningJobAsyncHook, TuningJobHook
 from airflow_tuning_provider.triggers import tuning_job as triggers
 from airflow_tuning_provider.triggers import watching
@@ -217,6 +220,77 @@ async def test_key_that_was_replaced_in_the_connection_is_picked_up(
     await asyncio.sleep(1)
     server.set_state(jobs[0], "JOB_STATE_SUCCEEDED")
     assert (await task)["status"] == "ended"
+
+
+async def test_looks_side_by_side_all_get_the_replaced_key(
+    server: Emulator, jobs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renewals = []
+    refused = ApiError(ErrorKind.UNAUTHENTICATED, "the key was deleted", http_status=401)
+
+    def with_the_old_key(call: Any) -> Any:
+        async def answer(hook: TuningJobAsyncHook, *args: Any, **kwargs: Any) -> Any:
+            old = replaced and not renewals
+            await asyncio.sleep(0.2)
+            return refused if old else await call(hook, *args, **kwargs)
+
+        return answer
+
+    async def reopen(_: TuningJobAsyncHook) -> None:
+        renewals.append(time.monotonic())
+
+    replaced = False
+    for name in ("look", "look_at_page"):
+        monkeypatch.setattr(TuningJobAsyncHook, name, with_the_old_key(getattr(TuningJobAsyncHook, name)))
+    monkeypatch.setattr(TuningJobAsyncHook, "reopen", reopen)
+    tasks = [asyncio.create_task(payload(trigger(name))) for name in jobs[:8]]
+    await asyncio.sleep(1)
+    replaced = True
+    await asyncio.sleep(2)
+    assert len(renewals) == 1
+    since = server.last_request()
+    await asyncio.sleep(1.5)
+    assert polls(server, since)[1] > 0, "the list is walked again"
+    for name in jobs[:8]:
+        server.set_state(name, "JOB_STATE_SUCCEEDED")
+    assert {event["status"] for event in await asyncio.gather(*tasks)} == {"ended"}
+
+
+async def test_long_pause_that_a_list_asks_for_does_not_stop_the_poll(
+    server: Emulator, jobs: list[str]
+) -> None:
+    first = [asyncio.create_task(payload(trigger(name))) for name in jobs[:100]]
+    await asyncio.sleep(1)
+    server.fault(
+        method="GET", path_regex="/tuningJobs$", times=1, status=503, headers={"Retry-After": "3600"}
+    )
+    await asyncio.sleep(1)
+    server.set_state(jobs[200], "JOB_STATE_SUCCEEDED")
+    assert (await asyncio.wait_for(payload(trigger(jobs[200])), 10))["status"] == "ended"
+    for task in first:
+        task.cancel()
+    await asyncio.gather(*first, return_exceptions=True)
+
+
+async def test_connection_that_is_missing_for_a_moment_is_looked_up_again(
+    server: Emulator, jobs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "_CONNECTION_PAUSE", 0.2)
+    connection = os.environ["AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT"]
+    monkeypatch.delenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT")
+    server.set_state(jobs[0], "JOB_STATE_SUCCEEDED")
+    task = asyncio.create_task(payload(trigger(jobs[0])))
+    await asyncio.sleep(1)
+    assert not task.done()
+    monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", connection)
+    assert (await task)["status"] == "ended"
+
+
+async def test_connection_that_does_not_exist_fails_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "_CONNECTION_PAUSE", 0.1)
+    monkeypatch.setattr(watching, "_CONNECTION_SECONDS", 0.5)
+    with pytest.raises(AirflowNotFoundException, match="no_such_connection"):
+        await payload(trigger("7", gcp_conn_id="no_such_connection"))
 
 
 async def test_bad_connection_hurts_only_its_own_waiters(
