@@ -31,7 +31,7 @@ def unless_replaced(action: Callable[[], object], *, log: Any) -> None:
     def decide() -> None:
         question.join(_ANSWER_SECONDS)
         if any(answers):
-            log.info("Another attempt takes the place of this one: the tuning job goes on.")
+            log.info("Another attempt, or the triggerer, goes on with the tuning job.")
         else:
             action()
 
@@ -65,14 +65,16 @@ def _is_replaced() -> bool:
         except AirflowRuntimeError as error:
             if (error.error.detail or {}).get("status_code") not in _NOT_LIVE:
                 return False
+            live = False
         else:
-            return False
+            live = True
         answer = supervisor.send(
             GetTaskStates(
                 dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
             )
         )
-        states = getattr(answer, "task_states", {}).get(ti.run_id, {})
-        return bool(states) and not _ENDED & set(states.values())
+        states = set(getattr(answer, "task_states", {}).get(ti.run_id, {}).values())
+        # An attempt that has deferred keeps its id. Its process goes on for a moment; the triggerer has the job.
+        return "deferred" in states if live else bool(states) and not _ENDED & states
     except Exception:  # noqa: BLE001 - there is no Airflow to ask, as in a test, or it does not answer
         return False

@@ -54,6 +54,7 @@ class Submission:
     :param create: sends the request with our labels in it; returns the job, or the operation that makes it.
     :param recovering: whether an earlier attempt may have created a job.
     :param keep: whether the job is meant to outlive its task.
+    :param unless_replaced: does something unless another attempt takes the place of this one.
     :param max_creates: how often to create at most, after creates that came to nothing.
     """
 
@@ -67,6 +68,7 @@ class Submission:
         recovering: bool,
         log: logging.Logger,
         keep: bool = False,
+        unless_replaced: Callable[[Callable[[], object]], object] = lambda action: action(),
         max_creates: int = 3,
     ) -> None:
         self._hook = hook
@@ -76,6 +78,7 @@ class Submission:
         self._recovering = recovering
         self._log = log
         self._keep = keep
+        self._unless_replaced = unless_replaced
         self._max_creates = max_creates
         self.phase = Phase.NOTHING_SENT
         self.name: str | None = None
@@ -99,14 +102,14 @@ class Submission:
             name = str(job["name"])
             if decision.action is Action.JOIN:
                 self._log.info("Found %s, created for this task instance before: joining it.", name)
-                return self._known(job), False
+                return self._joined(job), False
             if decision.action is Action.RETURN:
                 self._log.info(
                     "%s has already succeeded for this task instance with the same input: returning its result "
                     "at no cost. Set force_new to pay for another.",
                     name,
                 )
-                return self._known(job), False
+                return job, False
             if decision.action is Action.CANCEL_STALE:
                 self._log.warning(
                     "%s was created for this task instance with other input: cancelling it first.", name
@@ -119,7 +122,15 @@ class Submission:
         """Return the task instance's job without creating one: the one under way, else the newest."""
         self._recovering = True
         own = sorted(self._look(), key=lambda job: str(job.get("createTime", "")), reverse=True)
-        return next((job for job in own if may_be_joined(str(job.get("state")))), own[0] if own else None)
+        job = next((job for job in own if may_be_joined(str(job.get("state")))), own[0] if own else None)
+        if job is not None:
+            self.adopt(str(job["name"]))
+        return job
+
+    def adopt(self, name: str) -> None:
+        """Take a job, or the operation that makes it, for this task instance's: it is what a kill cancels."""
+        self.name = name
+        self.phase = Phase.KNOWN
 
     def kill(self) -> str:
         """Cancel what there is to cancel, for a process with seconds to live; say what was done.
@@ -136,13 +147,21 @@ class Submission:
             self._hook.cancel_now(name)
         return f"asked for the cancellation of {', '.join(names)}" if names else "no tuning job was found"
 
-    def _known(self, job: Job) -> Job:
-        self.name = str(job["name"])
-        self.phase = Phase.KNOWN
+    def _joined(self, job: Job) -> Job:
+        """Take a job that is there already; another attempt may have joined it too."""
+        name = str(job["name"])
+        self.adopt(name)
         if self.kill_requested:
-            self._hook.cancel_now(self.name)
+            self._unless_replaced(lambda: self._hook.cancel_now(name))
+            raise TuningError(f"The task was killed while it joined {name}.", tuning_job_name=name)
+        return job
+
+    def _known(self, job: Job) -> Job:
+        self.adopt(str(job["name"]))
+        if self.kill_requested:
+            self._hook.cancel_now(str(job["name"]))
             raise TuningError(
-                f"The task was killed while {self.name} was being created; asked for its cancellation.",
+                f"The task was killed while {job['name']} was being created; asked for its cancellation.",
                 tuning_job_name=self.name,
             )
         return job
@@ -168,7 +187,7 @@ class Submission:
             "Another attempt created %s at the same moment: cancelling %s.", oldest["name"], job["name"]
         )
         self._cancel(str(job["name"]))
-        return self._known(oldest), False
+        return self._joined(oldest), False
 
     def _create(self) -> Job:
         labels = self._identity.labels(self._body, keep=self._keep)

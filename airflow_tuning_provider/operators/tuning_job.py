@@ -6,7 +6,8 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseOperator
 
@@ -265,6 +266,7 @@ class CreateTuningJobOperator(TuningTaskMixin, BaseOperator):
                     tuning_job_url(job["name"]),
                 )
             if not self.wait_for_completion:
+                self._submission = None  # from here on the job outlives its task
                 return manifest(dict(job))
             if outcome(job["state"]).ended:
                 return self._finish(context, dict(job))
@@ -290,6 +292,8 @@ class CreateTuningJobOperator(TuningTaskMixin, BaseOperator):
             )
         with self.make_hook() as hook:
             if status == "timeout":
+                self._submission = self._submit_as(hook, context, self.request_body())
+                self._submission.adopt(name)  # for on_kill: nothing but this process watches it any more
                 return self._time_is_up(context, hook, name)
             return self._finish(context, hook.get_tuning_job(name))
 
@@ -361,6 +365,7 @@ class CreateTuningJobOperator(TuningTaskMixin, BaseOperator):
             recovering=recovering,
             log=self.log,
             keep=_outlives(self),
+            unless_replaced=partial(unless_replaced, log=self.log),
         )
 
     # -- waiting and ending ------------------------------------------------------------------------
@@ -681,10 +686,15 @@ class RebaseTunedModelOperator(TuningTaskMixin, BaseOperator):
                 "/operations/" in name
             ):  # else: the job of an operation whose answer was lost, or an earlier one's
                 if not self.wait_for_completion:
+                    self._submission = None  # from here on it outlives its task
                     return manifest({"name": None, "state": None, "operation": name})
+                context["ti"].xcom_push(key="operation_name", value=name)
                 if self.deferrable:
                     self._defer(OperationTrigger, "operation_name", name, deadline)
-                operation = hook.wait_for_operation(name, poll_interval=poll_interval, deadline=deadline)
+                try:
+                    operation = hook.wait_for_operation(name, poll_interval=poll_interval, deadline=deadline)
+                except TuningWaitTimeoutError:
+                    self._time_is_up(hook, name)
                 return self._operation_done(context, hook, operation, deadline)
             return self._job_known(context, hook, dict(found), deadline)
 
@@ -698,10 +708,23 @@ class RebaseTunedModelOperator(TuningTaskMixin, BaseOperator):
             raise error_from_event(event, f"watch {name}", outlook=outlook)
         with self.make_hook() as hook:
             if status == "timeout":
+                self._adopt(hook, context, name)
                 self._time_is_up(hook, name)
             if key == "operation_name":
                 return self._operation_done(context, hook, hook.get_operation(name), deadline)
             return self._job_known(context, hook, hook.get_tuning_job(name), deadline)
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Resume; a trigger that came too late must not leave behind what it waited for."""
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except TaskDeferralTimeout:
+            name = self._awaited(context)
+            if name is None:
+                raise
+            with self.make_hook() as hook:
+                self._adopt(hook, context, name)
+                self._time_is_up(hook, name)
 
     def on_kill(self) -> None:
         """Cancel what a task that is killed on a worker has started."""
@@ -741,6 +764,7 @@ class RebaseTunedModelOperator(TuningTaskMixin, BaseOperator):
             recovering=recovering,
             log=self.log,
             keep=_outlives(self),
+            unless_replaced=partial(unless_replaced, log=self.log),
             max_creates=1,
         )
 
@@ -755,6 +779,21 @@ class RebaseTunedModelOperator(TuningTaskMixin, BaseOperator):
             kwargs={"deadline": deadline},
             timeout=None if left is None else left + BACKSTOP,
         )
+
+    def _adopt(self, hook: TuningJobHook, context: Context, name: str) -> None:
+        """Let a kill of this process, which has created nothing itself, find what there is to cancel."""
+        if self._submission is None:
+            self._submission = self._submit_as(hook, context, self.request_body())
+        self._submission.adopt(name)
+
+    def _awaited(self, context: Context) -> str | None:
+        """Return the job that was waited for, or else the operation: a lost trigger does not say."""
+        ti: Any = context["ti"]
+        for key in ("tuning_job_name", "operation_name"):
+            found = ti.xcom_pull(task_ids=ti.task_id, key=key, map_indexes=ti.map_index)
+            if found:
+                return str(found)
+        return None
 
     def _operation_done(
         self, context: Context, hook: TuningJobHook, operation: dict[str, Any], deadline: float | None
@@ -774,18 +813,26 @@ class RebaseTunedModelOperator(TuningTaskMixin, BaseOperator):
         self, context: Context, hook: TuningJobHook, job: dict[str, Any], deadline: float | None
     ) -> Manifest:
         store(context, job)
-        if not outcome(job["state"]).ended and self.wait_for_completion:
+        name = str(job["name"])
+        if not self.wait_for_completion:
+            self._submission = None  # from here on it outlives its task
+        elif not outcome(job["state"]).ended:
+            self._adopt(hook, context, name)
+            context["ti"].xcom_push(key="tuning_job_name", value=name)
             if self.deferrable:
-                self._defer(TuningJobTrigger, "tuning_job_name", job["name"], deadline)
-            job = hook.wait_until_ended(
-                job["name"], poll_interval=self.seconds("poll_interval"), deadline=deadline
-            )
+                self._defer(TuningJobTrigger, "tuning_job_name", name, deadline)
+            try:
+                job = hook.wait_until_ended(
+                    name, poll_interval=self.seconds("poll_interval"), deadline=deadline
+                )
+            except TuningWaitTimeoutError:
+                self._time_is_up(hook, name)
             store(context, job)
         if (error := job_error(job, retry=_RETRY_CREATES)) is not None:
             raise error
         return self.succeeded(job) if outcome(job["state"]).ended else manifest(job)
 
-    def _time_is_up(self, hook: TuningJobHook, name: str) -> None:
+    def _time_is_up(self, hook: TuningJobHook, name: str) -> NoReturn:
         if self.cancel_on_timeout:
             with suppress(TuningBadRequestError, TuningNotFoundError):
                 (hook.cancel_operation if "/operations/" in name else hook.cancel_tuning_job)(name)

@@ -67,6 +67,7 @@ def _context(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (Supervisor(live=True), True),
         (Supervisor(live=True, state="failed"), True),
+        (Supervisor(live=True, state="deferred"), False),
         (Supervisor(live=False, state="running"), False),
         (Supervisor(live=False, state=None), False),
         (Supervisor(live=False, state="up_for_retry"), False),

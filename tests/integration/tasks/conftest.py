@@ -82,6 +82,10 @@ class TaskInstance:
     def context(self) -> dict[str, Any]:
         return {"ti": self}
 
+    def xcom_pull(self, *, task_ids: str, key: str, map_indexes: int) -> Any:
+        assert (task_ids, map_indexes) == (self.task_id, self.map_index)
+        return self.xcoms.get(key)
+
     def run(self, operator: Any) -> Any:
         """Run one attempt to its end, through every deferral."""
         step = lambda: operator.execute(self.context)  # noqa: E731

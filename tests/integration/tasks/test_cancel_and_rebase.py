@@ -8,12 +8,14 @@ import pytest
 
 from airflow_tuning_provider import exceptions as errors
 from airflow_tuning_provider.emulator.testing import Emulator
+from airflow_tuning_provider.hooks.tuning_job import TuningJobHook
 from airflow_tuning_provider.operators import submission
 from airflow_tuning_provider.operators.tuning_job import (
     CancelTuningJobOperator,
     CreateTuningJobOperator,
     RebaseTunedModelOperator,
 )
+from airflow_tuning_provider.triggers.tuning_job import TuningJobTrigger
 from tests.integration.tasks.conftest import BODY, TaskInstance, cancels, is_permanent
 
 MODES = pytest.mark.parametrize("deferrable", [True, False], ids=["deferrable", "blocking"])
@@ -118,6 +120,68 @@ def test_clear_after_a_rebase_does_not_pay_again(server: Emulator, ti: TaskInsta
     first = ti.run(rebase(tuned_model=model))
     assert ti.clear().run(rebase(tuned_model=model))["tuning_job_name"] == first["tuning_job_name"]
     assert len(server.jobs()) == 2
+
+
+@pytest.fixture
+def _rebases_take_long(server: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hold the job that comes of an operation, so that the wait for it does not end by itself."""
+    known = RebaseTunedModelOperator._job_known
+
+    def held(self: RebaseTunedModelOperator, context: Any, hook: Any, job: Any, deadline: Any) -> Any:
+        server.set_state(job["name"], "JOB_STATE_RUNNING")
+        return known(self, context, hook, hook.get_tuning_job(job["name"]), deadline)
+
+    monkeypatch.setattr(RebaseTunedModelOperator, "_job_known", held)
+
+
+@pytest.mark.usefixtures("_rebases_take_long")
+@MODES
+def test_rebase_that_takes_too_long_is_cancelled(
+    server: Emulator, ti: TaskInstance, deferrable: bool
+) -> None:
+    model = tuned_model()
+    with pytest.raises(errors.TuningWaitTimeoutError, match="Asked for its cancellation"):
+        ti.run(rebase(tuned_model=model, deferrable=deferrable, timeout=4))
+    assert len(cancels(server)) == 1
+
+
+@pytest.mark.usefixtures("_rebases_take_long")
+def test_rebase_whose_trigger_is_lost_is_cancelled(server: Emulator, ti: TaskInstance) -> None:
+    model = tuned_model()
+    waits = []
+
+    def lose(deferred: Any) -> None:
+        waits.append(deferred)
+        if isinstance(deferred.trigger, TuningJobTrigger):
+            raise KeyboardInterrupt
+
+    ti.before_trigger = lose
+    task = rebase(tuned_model=model)
+    with pytest.raises(KeyboardInterrupt):
+        ti.run(task)
+    with pytest.raises(errors.TuningWaitTimeoutError, match="Asked for its cancellation"):
+        ti.fail_deferral(rebase(tuned_model=model), "Trigger timeout")
+    (cancel,) = cancels(server)
+    assert ti.xcoms["tuning_job_name"] in cancel["path"]
+
+
+@pytest.mark.usefixtures("_rebases_take_long")
+def test_kill_after_the_operation_is_done_cancels_the_job(
+    server: Emulator, ti: TaskInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tuned_model()
+    task = rebase(tuned_model=model, deferrable=False)
+    waits = TuningJobHook.wait_until_ended
+
+    def killed(hook: TuningJobHook, *args: Any, **kwargs: Any) -> Any:
+        task.on_kill()
+        return waits(hook, *args, **kwargs)
+
+    monkeypatch.setattr(TuningJobHook, "wait_until_ended", killed)
+    with pytest.raises(errors.TuningJobCancelledError):
+        ti.run(task)
+    (cancel,) = cancels(server)
+    assert cancel["path"].endswith(f"{ti.xcoms['tuning_job_name']}:cancel")
 
 
 def test_rebase_whose_answer_is_lost_is_not_sent_twice(

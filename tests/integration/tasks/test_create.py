@@ -18,7 +18,7 @@ from airflow_tuning_provider import exceptions as errors
 from airflow_tuning_provider.api.identity import FINGERPRINT_LABEL, KEY_LABEL
 from airflow_tuning_provider.emulator.testing import Emulator
 from airflow_tuning_provider.hooks.tuning_job import TuningJobHook
-from airflow_tuning_provider.operators import submission
+from airflow_tuning_provider.operators import attempts, submission
 from airflow_tuning_provider.operators import tuning_job as operators
 from airflow_tuning_provider.operators.tuning_job import CreateTuningJobOperator
 from tests.integration.tasks.conftest import BODY, TaskInstance, cancels, creates, is_permanent
@@ -514,11 +514,78 @@ def test_broken_trigger_leaves_a_healthy_job_alone(server: Emulator, ti: TaskIns
     assert cancels(server) == []
 
 
+class Lost(BaseException):
+    """The process ends while its task waits."""
+
+
+@pytest.fixture
+def lost(ti: TaskInstance) -> None:
+    def lose(_: Any) -> None:
+        raise Lost
+
+    ti.before_trigger = lose
+
+
+@pytest.mark.usefixtures("lost")
 def test_kill_on_the_worker_cancels_once(server: Emulator, ti: TaskInstance) -> None:
+    task = operator(epoch_count=1_000_000)
+    with pytest.raises(Lost):
+        ti.run(task)
+    task.on_kill()
+    assert [r["status"] for r in cancels(server)] == [200]
+
+
+def test_kill_after_the_task_has_done_its_part_leaves_the_job_alone(
+    server: Emulator, ti: TaskInstance
+) -> None:
+    """Airflow ends a process too that is slow to end after its task's success."""
     task = operator(wait_for_completion=False)
     ti.run(task)
     task.on_kill()
-    assert [r["status"] for r in cancels(server)] == [200]
+    assert cancels(server) == []
+
+
+@pytest.mark.usefixtures("lost")
+@pytest.mark.parametrize("replaced", [False, True])
+def test_kill_during_the_lookup_of_a_job_that_is_there(
+    server: Emulator, ti: TaskInstance, monkeypatch: pytest.MonkeyPatch, replaced: bool
+) -> None:
+    with pytest.raises(Lost):
+        ti.run(operator(epoch_count=1_000_000))
+    ti.before_trigger = None
+    monkeypatch.setattr(attempts, "_is_replaced", lambda: replaced)
+    task = operator(epoch_count=1_000_000)
+    looked = TuningJobHook.list_tuning_jobs
+
+    def killed(hook: TuningJobHook, **kwargs: Any) -> Any:
+        task.on_kill()
+        return looked(hook, **kwargs)
+
+    monkeypatch.setattr(TuningJobHook, "list_tuning_jobs", killed)
+    with pytest.raises(errors.TuningError, match="killed while it joined"):
+        ti.retry().run(task)
+    assert len(server.jobs()) == 1
+    assert len(cancels(server)) == (0 if replaced else 1)
+
+
+def test_kill_of_a_task_that_resumes_after_its_deadline(
+    server: Emulator, ti: TaskInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = operator(epoch_count=1_000_000, timeout=0.5, cancel_on_timeout=False)
+    looked = TuningJobHook.get_tuning_job
+
+    def killed(hook: TuningJobHook, name: str) -> Any:
+        task.on_kill()
+        return looked(hook, name)
+
+    def resume_elsewhere(_: Any) -> None:
+        task._submission = None
+
+    ti.before_trigger = resume_elsewhere
+    monkeypatch.setattr(TuningJobHook, "get_tuning_job", killed)
+    with pytest.raises((errors.TuningWaitTimeoutError, errors.TuningJobCancelledError)):
+        ti.run(task)
+    assert len(cancels(server)) == 1
 
 
 def test_kill_before_anything_was_sent_sends_nothing(server: Emulator) -> None:
