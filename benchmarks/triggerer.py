@@ -21,7 +21,7 @@ from airflow_tuning_provider.hooks.tuning_job import TuningJobAsyncHook
 from benchmarks.measure import ROOT, Figures
 
 BODY = {
-    "baseModel": "gemini-2.5-flash",
+    "baseModel": "gemini-3.5-flash",
     "supervisedTuningSpec": {"trainingDatasetUri": "gs://bucket/a.jsonl"},
 }
 _CONCURRENT_CREATES = 20

@@ -84,7 +84,7 @@ with DAG(
     default_args={"retries": 2, "retry_delay": timedelta(minutes=1)},
     params={
         "bucket": Param("my-tuning-data", type="string", description="A bucket in the region of the job."),
-        "base_model": Param("gemini-2.5-flash", type="string"),
+        "base_model": Param("gemini-3.5-flash", type="string"),
         "epochs": Param(4, type="integer", minimum=1),
         "min_accuracy": Param(0.5, type="number", description="A floor: below it something is wrong."),
         "min_gain": Param(0.05, type="number", description="Publish only if it beats the base by this."),

@@ -25,7 +25,7 @@ with DAG(
     default_args={"retries": 2, "retry_delay": timedelta(minutes=1)},
     params={
         "training_dataset_uri": Param("gs://my-tuning-data/support-router/train.jsonl", type="string"),
-        "base_model": Param("gemini-2.5-flash", type="string"),
+        "base_model": Param("gemini-3.5-flash", type="string"),
         "poll_interval": Param(60, type="number", description="Seconds between two looks at the job."),
     },
     tags=["tuning", "example"],

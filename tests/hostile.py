@@ -37,10 +37,10 @@ PROJECTS = mutations("acme-ml", "646763706049", "example.com:app")
 JOBS = mutations("123", f"{P}/tuningJobs/123")
 OPERATIONS = mutations(f"{P}/operations/1", f"{P}/tuningJobs/1/operations/1")
 MODELS = mutations(
-    "gemini-2.5-flash",
+    "gemini-3.5-flash",
     f"{P}/endpoints/7",
-    "publishers/google/models/gemini-2.5-flash@001",
-    f"{P}/publishers/google/models/gemini-2.5-flash",
+    "publishers/google/models/gemini-3.5-flash@001",
+    f"{P}/publishers/google/models/gemini-3.5-flash",
 )
 ENDPOINTS = mutations(
     "https://proxy.example.com",

@@ -136,7 +136,7 @@ class EndpointName(ResourceName):
 
 
 class PublisherModelName(ResourceName):
-    """An untuned model of a publisher, such as ``…/publishers/google/models/gemini-2.5-flash``."""
+    """An untuned model of a publisher, such as ``…/publishers/google/models/gemini-3.5-flash``."""
 
     SHAPE = "projects/PROJECT/locations/LOCATION/publishers/PUBLISHER/models/MODEL"
     _PATTERN = rf"publishers/[a-z][a-z0-9-]{{0,62}}/models/{_PUBLISHER_MODEL_ID}"
@@ -178,7 +178,7 @@ def model_to_call(
 ) -> EndpointName | PublisherModelName:
     """Parse what ``generateContent`` may be called on: a tuned endpoint, or a publisher's model.
 
-    A bare model id such as ``gemini-2.5-flash`` means Google's model in ``project`` and ``location``.
+    A bare model id such as ``gemini-3.5-flash`` means Google's model in ``project`` and ``location``.
 
     :param value: the endpoint, the model's full name, or its id.
     :param project: project that pays for calls of a model that is given by its id.

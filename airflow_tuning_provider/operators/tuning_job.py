@@ -99,7 +99,7 @@ class CreateTuningJobOperator(TuningTaskMixin, BaseOperator):
     the service's recommended values. Facts on the fields:
     https://cloud.google.com/vertex-ai/docs/reference/rest/v1/projects.locations.tuningJobs
 
-    :param base_model: model to tune, for example ``gemini-2.5-flash``. There is no default: Google's list
+    :param base_model: model to tune, for example ``gemini-3.5-flash``. There is no default: Google's list
         changes, and which models can be tuned depends on the location.
     :param training_dataset_uri: ``gs://`` URI of a JSONL file, or the resource name of a Vertex AI dataset.
     :param validation_dataset_uri: the same for validation data.

@@ -19,7 +19,7 @@ else:
             task_id="tune",
             project_id="bench-project",
             location="us-central1",
-            source_model="gemini-2.5-flash",
+            source_model="gemini-3.5-flash",
             training_dataset={"gcs_uri": "gs://bucket/train.jsonl"},
         )
         tune >> after()

@@ -13,6 +13,6 @@ with DAG("ours", schedule=None):
         """Stand for whatever comes after the job."""
 
     tune = CreateTuningJobOperator(
-        task_id="tune", base_model="gemini-2.5-flash", training_dataset_uri="gs://bucket/train.jsonl"
+        task_id="tune", base_model="gemini-3.5-flash", training_dataset_uri="gs://bucket/train.jsonl"
     )
     tune >> after()

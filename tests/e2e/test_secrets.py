@@ -45,7 +45,7 @@ from airflow.sdk import DAG
 from airflow_tuning_provider.operators.tuning_job import CreateTuningJobOperator
 from airflow_tuning_provider.sensors.tuning_job import TuningJobSensor
 
-BODY = {"base_model": "gemini-2.5-flash", "training_dataset_uri": "gs://bucket/train.jsonl", "poll_interval": 1}
+BODY = {"base_model": "gemini-3.5-flash", "training_dataset_uri": "gs://bucket/train.jsonl", "poll_interval": 1}
 
 with DAG("secrets", schedule=None):
     for conn_id in ("sentinel_token", "sentinel_key"):

@@ -16,7 +16,7 @@ from airflow_tuning_provider.hooks.tuning_job import TuningJobAsyncHook, TuningJ
 
 PARENT = "projects/test-project/locations/us-central1"
 BODY: dict[str, Any] = {
-    "baseModel": "gemini-2.5-flash",
+    "baseModel": "gemini-3.5-flash",
     "supervisedTuningSpec": {"trainingDatasetUri": "gs://bucket/train.jsonl"},
 }
 # Waits hundredths of a second where the default waits seconds.

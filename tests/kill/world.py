@@ -149,7 +149,7 @@ class World:
     def create_job(self, label: str) -> str:
         """Create a job for a sensor to wait for, and return its name."""
         body = {
-            "baseModel": "gemini-2.5-flash",
+            "baseModel": "gemini-3.5-flash",
             "supervisedTuningSpec": {"trainingDatasetUri": "gs://bucket/train.jsonl"},
             "labels": {"kill-table": label_value(label)},
         }

@@ -37,7 +37,7 @@ def main() -> None:
         }
         os.environ["AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT"] = json.dumps(connection)
         body = {
-            "baseModel": "gemini-2.5-flash",
+            "baseModel": "gemini-3.5-flash",
             "supervisedTuningSpec": {"trainingDatasetUri": "gs://bucket/a.jsonl"},
         }
         with TuningJobHook() as hook:

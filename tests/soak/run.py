@@ -161,7 +161,7 @@ class Soak:
                     spec = {"trainingDatasetUri": "gs://bucket/train.jsonl"}
                     labels = {TASK_LABEL: plan.task_id, KEY_LABEL: plan.task_id}
                     job = hook.create_tuning_job(
-                        {"baseModel": "gemini-2.5-flash", "supervisedTuningSpec": spec, "labels": labels}
+                        {"baseModel": "gemini-3.5-flash", "supervisedTuningSpec": spec, "labels": labels}
                     )
                     self._sensor_jobs[plan.task_id] = job["name"]
                     self._proxy.own(job["name"], plan.task_id)

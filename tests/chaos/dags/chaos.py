@@ -18,7 +18,7 @@ with DAG("chaos", schedule=None, max_active_tasks=1000, max_active_runs=100):
 
     ChaosOperator.partial(
         task_id="tune",
-        base_model="gemini-2.5-flash",
+        base_model="gemini-3.5-flash",
         training_dataset_uri="gs://chaos/train.jsonl",
         location="us-central1",
         poll_interval=0.5,

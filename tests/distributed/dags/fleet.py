@@ -21,7 +21,7 @@ def uris(dag_run=None) -> list[str]:
 def tune(poll_interval: int = 1, **settings: Any) -> None:
     """Add a task for each data set."""
     operator = CreateTuningJobOperator.partial(
-        task_id="tune", base_model="gemini-2.5-flash", poll_interval=poll_interval, **settings
+        task_id="tune", base_model="gemini-3.5-flash", poll_interval=poll_interval, **settings
     )
     operator.expand(training_dataset_uri=uris())
 

@@ -39,7 +39,7 @@ class TestCreateAndGet:
         self, hook: Driver, emulator: Emulator
     ) -> None:
         snake = {
-            "base_model": "gemini-2.5-flash",
+            "base_model": "gemini-3.5-flash",
             "supervised_tuning_spec": {"training_dataset_uri": "gs://bucket/train.jsonl"},
             "labels": {"team": "a"},
         }
@@ -256,7 +256,7 @@ class TestOperations:
         hook.wait_for_tuning_job(job["name"], poll_interval=0.05)
         body = {
             "tunedModelRef": {"tuningJob": job["name"]},
-            "tuningJob": {"baseModel": "gemini-2.5-flash"},
+            "tuningJob": {"baseModel": "gemini-3.5-flash"},
         }
         return str(hook.rebase_tuned_model(body)["name"])
 
@@ -345,8 +345,8 @@ class TestGenerate:
         }
 
     def test_a_model_id_means_google_s_model(self, hook: Driver, emulator: Emulator) -> None:
-        hook.generate_content("gemini-2.5-flash", "Hello")
-        path = f"/v1/{PARENT}/publishers/google/models/gemini-2.5-flash:generateContent"
+        hook.generate_content("gemini-3.5-flash", "Hello")
+        path = f"/v1/{PARENT}/publishers/google/models/gemini-3.5-flash:generateContent"
         assert emulator.requests()[-1]["path"] == path
 
     def test_a_tuned_model_s_name_is_refused_with_the_right_hint(self, hook: Driver) -> None:

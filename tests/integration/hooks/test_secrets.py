@@ -80,7 +80,7 @@ def all_calls(hook: Driver) -> list[Callable[[], Any]]:
         lambda: list(hook.list_tuning_jobs()),
         lambda: hook.cancel_tuning_job("1"),
         lambda: hook.wait_for_tuning_job("1", poll_interval=0.05, timeout=0.2, error_budget=0.1),
-        lambda: hook.generate_content("gemini-2.5-flash", "Hello"),
+        lambda: hook.generate_content("gemini-3.5-flash", "Hello"),
         hook.test_connection,
     ]
 

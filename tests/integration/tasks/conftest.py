@@ -28,7 +28,7 @@ try:
 except ImportError:
     from airflow.exceptions import TaskDeferred
 
-BODY: dict[str, Any] = {"base_model": "gemini-2.5-flash", "training_dataset_uri": "gs://bucket/train.jsonl"}
+BODY: dict[str, Any] = {"base_model": "gemini-3.5-flash", "training_dataset_uri": "gs://bucket/train.jsonl"}
 
 
 @pytest.fixture(scope="session")

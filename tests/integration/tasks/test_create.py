@@ -173,7 +173,7 @@ def test_preference_optimization(server: Emulator, ti: TaskInstance) -> None:
 
 def test_whole_body_of_v1beta1(server: Emulator, ti: TaskInstance) -> None:
     body = {
-        "base_model": "gemini-2.5-flash",
+        "base_model": "gemini-3.5-flash",
         "reinforcement_tuning_spec": {
             "training_dataset_uri": "gs://bucket/rl.jsonl",
             "single_reward_config": {"string_match_reward_scorer": {"correct_answer_reward": 1.0}},

@@ -22,7 +22,7 @@ from airflow_tuning_provider.triggers import watching
 from airflow_tuning_provider.triggers.tuning_job import TuningJobTrigger
 
 BODY = {
-    "baseModel": "gemini-2.5-flash",
+    "baseModel": "gemini-3.5-flash",
     "supervisedTuningSpec": {
         "trainingDatasetUri": "gs://bucket/train.jsonl",
         "hyperParameters": {"epochCount": 1_000_000},

@@ -41,7 +41,7 @@ def add_task(row: Row) -> None:
     operator: Any
     if row.task is Task.CREATE:
         operator = SlowCreate if slow else CreateTuningJobOperator
-        settings = {**settings_of(row), "base_model": "gemini-2.5-flash"}
+        settings = {**settings_of(row), "base_model": "gemini-3.5-flash"}
         each = {"training_dataset_uri": [f"gs://bucket/{index}.jsonl" for index in range(row.instances)]}
     else:
         operator = SlowSensor if slow else TuningJobSensor

@@ -19,7 +19,7 @@ P = "projects/646700000001/locations/us-central1"
 SUCCEEDED: dict[str, Any] = {
     "name": f"{P}/tuningJobs/6284700000000000001",
     "tunedModelDisplayName": "support-bot",
-    "baseModel": "gemini-2.5-flash",
+    "baseModel": "gemini-3.5-flash",
     "supervisedTuningSpec": {
         "trainingDatasetUri": "gs://bucket/train.jsonl",
         "hyperParameters": {
@@ -59,7 +59,7 @@ SUCCEEDED: dict[str, Any] = {
 EXPECTED = {
     "tuning_job_name": f"{P}/tuningJobs/6284700000000000001",
     "state": "JOB_STATE_SUCCEEDED",
-    "base_model": "gemini-2.5-flash",
+    "base_model": "gemini-3.5-flash",
     "tuned_model_display_name": "support-bot",
     "tuned_model": f"{P}/models/1402000000000000001@1",
     "tuned_model_version": "1",

@@ -77,8 +77,8 @@ NAMES: list[tuple[type[ResourceName], str, str]] = [
     (OperationName, f"{P}/operations/9", "9"),
     (OperationName, f"{P}/tuningJobs/1/operations/9", "9"),
     (OperationName, f"{P}/models/1/operations/9", "9"),
-    (PublisherModelName, f"{P}/publishers/google/models/gemini-2.5-flash", "gemini-2.5-flash"),
-    (PublisherModelName, f"{P}/publishers/google/models/gemini-2.5-flash@001", "gemini-2.5-flash"),
+    (PublisherModelName, f"{P}/publishers/google/models/gemini-3.5-flash", "gemini-3.5-flash"),
+    (PublisherModelName, f"{P}/publishers/google/models/gemini-3.5-flash@001", "gemini-3.5-flash"),
     (PublisherModelName, f"{P}/publishers/meta/models/llama_3.1-8B", "llama_3.1-8B"),
 ]
 
@@ -156,7 +156,7 @@ def test_what_is_no_job_name(value: Any) -> None:
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        ("gemini-2.5-flash", f"{P}/publishers/google/models/gemini-2.5-flash"),
+        ("gemini-3.5-flash", f"{P}/publishers/google/models/gemini-3.5-flash"),
         ("publishers/meta/models/llama-3", f"{P}/publishers/meta/models/llama-3"),
         (
             "projects/o/locations/global/publishers/google/models/g",
@@ -185,6 +185,6 @@ def test_what_cannot_be_called_gets_a_hint_at_endpoints(value: Any) -> None:
 
 def test_a_bare_model_needs_project_and_location() -> None:
     with pytest.raises(InvalidInputError, match=r"^project_id=None"):
-        model_to_call("gemini-2.5-flash", project=None, location="us-central1")
+        model_to_call("gemini-3.5-flash", project=None, location="us-central1")
     with pytest.raises(InvalidInputError, match=r"^location=None"):
-        model_to_call("gemini-2.5-flash", project="acme-ml", location=None)
+        model_to_call("gemini-3.5-flash", project="acme-ml", location=None)

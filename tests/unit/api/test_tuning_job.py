@@ -22,7 +22,7 @@ DATA = "gs://bucket/train.jsonl"
 KEY = f"{P}/keyRings/ring/cryptoKeys/key"
 ACCOUNT = "tuner@acme-ml.iam.gserviceaccount.com"
 SPEC = {"trainingDatasetUri": DATA}
-SFT = {"baseModel": "gemini-2.5-flash", "supervisedTuningSpec": SPEC}
+SFT = {"baseModel": "gemini-3.5-flash", "supervisedTuningSpec": SPEC}
 
 
 def sft(**spec: Any) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def refusal(call: Callable[[], object]) -> InvalidInputError:
 
 class TestBuild:
     def test_only_what_is_given_is_sent(self) -> None:
-        assert bodies.build(base_model="gemini-2.5-flash", training_dataset_uri=DATA) == SFT
+        assert bodies.build(base_model="gemini-3.5-flash", training_dataset_uri=DATA) == SFT
 
     def test_every_parameter_has_its_place(self) -> None:
         evaluation = {
@@ -49,7 +49,7 @@ class TestBuild:
             "outputConfig": {"gcsDestination": {"outputUriPrefix": "gs://b"}},
         }
         body = bodies.build(
-            base_model="gemini-2.5-flash",
+            base_model="gemini-3.5-flash",
             training_dataset_uri=DATA,
             validation_dataset_uri=f"{P}/datasets/5",
             epoch_count="3",
@@ -64,7 +64,7 @@ class TestBuild:
             service_account=ACCOUNT,
         )
         assert body == {
-            "baseModel": "gemini-2.5-flash",
+            "baseModel": "gemini-3.5-flash",
             "supervisedTuningSpec": {
                 "trainingDatasetUri": DATA,
                 "validationDatasetUri": f"{P}/datasets/5",

@@ -14,7 +14,7 @@ from airflow_tuning_provider.hooks.connection import ConnectionSettings
 from airflow_tuning_provider.hooks.transport import TransportBase
 
 BODY = {
-    "baseModel": "gemini-2.5-flash",
+    "baseModel": "gemini-3.5-flash",
     "supervisedTuningSpec": {"trainingDatasetUri": "gs://bucket/train.jsonl"},
 }
 
@@ -79,9 +79,9 @@ def test_the_name_s_location_wins_over_the_hook_s() -> None:
             ":generateContent",
         ),
         (
-            "gemini-2.5-flash",
+            "gemini-3.5-flash",
             "https://us-central1-aiplatform.googleapis.com/v1/projects/p/locations/us-central1/publishers/google/"
-            "models/gemini-2.5-flash:generateContent",
+            "models/gemini-3.5-flash:generateContent",
         ),
     ],
 )
