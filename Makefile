@@ -7,7 +7,7 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 UV := $(BIN)/uv
-INSTALL := $(UV) pip install --quiet --python $(BIN)/python --constraint constraints.txt
+PIP_INSTALL := $(UV) pip install --quiet --python $(BIN)/python --constraint constraints.txt
 AIRFLOW_VERSIONS := 3.1 3.2 3.3
 # What knows nothing of Airflow is not tried with each of its versions.
 WITHOUT_AIRFLOW := tests/unit/api tests/integration/hooks/test_hostile_input.py
@@ -30,12 +30,12 @@ help: ## show this list
 
 .venv/demo: .venv/made pyproject.toml constraints.txt
 	@echo "Installing Airflow and the demo's packages ..."
-	@$(INSTALL) --editable '.[demo]'
+	@$(PIP_INSTALL) --editable '.[demo]'
 	@touch $@
 
 .venv/test: .venv/made pyproject.toml constraints.txt
 	@echo "Installing Airflow and the tests' packages ..."
-	@$(INSTALL) --editable '.[test]'
+	@$(PIP_INSTALL) --editable '.[test]'
 	@touch $@
 
 .PHONY: demo
@@ -113,7 +113,7 @@ kill: .venv/test ## show what each user action does to the job
 	@$(CLEAN_ENV) $(BIN)/python -m tests.kill
 
 .PHONY: soak
-soak: .venv/test ## run 200 tasks while 30 % of all calls misbehave
+soak: .venv/test ## run 200 tasks while 30 % of all calls misbehave (TASKS=20 for a quick look)
 	@$(CLEAN_ENV) $(BIN)/python -m tests.soak $(if $(TASKS),--tasks $(TASKS))
 
 .PHONY: bench-quick
@@ -132,6 +132,6 @@ test-compose: .venv/test ## bring docker-compose.yaml up, hurt it and take it do
 	@touch $@
 
 .PHONY: test-distributed
-test-distributed: .venvs/distributed/made ## break a distributed Airflow part by part (TASKS=200; ROWS="worker load")
+test-distributed: .venvs/distributed/made ## break a distributed Airflow part by part (TASKS=200; ROWS="worker load"; INSTALL=1)
 	@$(CLEAN_ENV) .venvs/distributed/bin/python -m tests.distributed --tasks $(or $(TASKS),200) \
 	  $(if $(INSTALL),--install) $(ROWS)
