@@ -106,15 +106,15 @@ bench: .venv/test .venvs/peers/made ## measure beside other ways, and write benc
 
 .PHONY: chaos
 chaos: .venv/test ## kill processes at every point of a job's life (about 40 min; RUNS=1 for 5 min)
-	@$(CLEAN_ENV) $(BIN)/python -m tests.chaos $(if $(RUNS),--runs $(RUNS))
+	@$(CLEAN_ENV) $(BIN)/python -m tests.proofs.chaos $(if $(RUNS),--runs $(RUNS))
 
 .PHONY: kill
 kill: .venv/test ## show what each user action does to the job
-	@$(CLEAN_ENV) $(BIN)/python -m tests.kill
+	@$(CLEAN_ENV) $(BIN)/python -m tests.proofs.kill
 
 .PHONY: soak
 soak: .venv/test ## run 200 tasks while 30 % of all calls misbehave (TASKS=20 for a quick look)
-	@$(CLEAN_ENV) $(BIN)/python -m tests.soak $(if $(TASKS),--tasks $(TASKS))
+	@$(CLEAN_ENV) $(BIN)/python -m tests.proofs.soak $(if $(TASKS),--tasks $(TASKS))
 
 .PHONY: bench-quick
 bench-quick: .venv/test ## run a small version of each row of the benchmark
@@ -122,16 +122,16 @@ bench-quick: .venv/test ## run a small version of each row of the benchmark
 
 .PHONY: test-compose
 test-compose: .venv/test ## bring docker-compose.yaml up, hurt it and take it down (INSTALL=1 installs an engine)
-	@$(CLEAN_ENV) $(BIN)/python -m tests.compose $(if $(INSTALL),--install)
+	@$(CLEAN_ENV) $(BIN)/python -m tests.proofs.compose $(if $(INSTALL),--install)
 
-.venvs/distributed/made: .venv/made constraints.txt tests/distributed/requirements.txt
+.venvs/distributed/made: .venv/made constraints.txt tests/proofs/distributed/requirements.txt
 	@echo "Installing Airflow with Celery ..."
 	@$(UV) venv --quiet --allow-existing --python $(BIN)/python .venvs/distributed
 	@$(UV) pip install --quiet --python .venvs/distributed/bin/python --constraint constraints.txt \
-	  --editable '.[demo]' --requirement tests/distributed/requirements.txt
+	  --editable '.[demo]' --requirement tests/proofs/distributed/requirements.txt
 	@touch $@
 
 .PHONY: test-distributed
 test-distributed: .venvs/distributed/made ## break a distributed Airflow part by part (TASKS=200; ROWS="worker load"; INSTALL=1)
-	@$(CLEAN_ENV) .venvs/distributed/bin/python -m tests.distributed --tasks $(or $(TASKS),200) \
+	@$(CLEAN_ENV) .venvs/distributed/bin/python -m tests.proofs.distributed --tasks $(or $(TASKS),200) \
 	  $(if $(INSTALL),--install) $(ROWS)

@@ -25,8 +25,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from airflow_tuning_provider.emulator.testing import Emulator
-from demo.services import wait_until
-from demo.stack import AirflowStack
+from testbed.services import wait_until
+from testbed.stack import AirflowStack
 
 _SAMPLE = 0.1
 _LOOK = 60.0  # seconds between two looks at a job, ours and Google's

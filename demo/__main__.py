@@ -18,8 +18,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from demo.services import REPOSITORY, StepError, http_json, services, tail
-from demo.stack import AirflowStack, ApiError
+from testbed.services import REPOSITORY, StepError, http_json, services, tail
+from testbed.stack import AirflowStack, ApiError
 
 DAG_ID = "retrain_weekly"
 BUCKET = "my-tuning-data"

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-sys.path.insert(0, str(REPOSITORY))  # `demo` is part of the repository, not of the package
+sys.path.insert(0, str(REPOSITORY))  # `testbed` is part of the repository, not of the package
 
 from demo.__main__ import connection  # noqa: E402
-from demo.services import StepError, http_json, services, tail, wait_until  # noqa: E402
-from demo.stack import AirflowClient, AirflowStack  # noqa: E402
+from testbed.services import StepError, http_json, services, tail, wait_until  # noqa: E402
+from testbed.stack import AirflowClient, AirflowStack  # noqa: E402
 
 BUCKET = "my-tuning-data"
 TOKEN = "token-of-the-end-to-end-tests"

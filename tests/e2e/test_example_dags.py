@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from demo.services import wait_until
+from testbed.services import wait_until
 
 if TYPE_CHECKING:
     from conftest import World

@@ -25,10 +25,10 @@ from cryptography.fernet import Fernet
 from airflow_tuning_provider.emulator.testing import Emulator
 
 REPOSITORY = Path(__file__).parents[2]
-sys.path.insert(0, str(REPOSITORY))  # `demo` is part of the repository, not of the package
+sys.path.insert(0, str(REPOSITORY))  # `testbed` is part of the repository, not of the package
 
-from demo.services import StepError, tail, wait_until  # noqa: E402
-from demo.stack import AirflowStack  # noqa: E402
+from testbed.services import StepError, tail, wait_until  # noqa: E402
+from testbed.stack import AirflowStack  # noqa: E402
 from tests.integration.servers import private_key  # noqa: E402
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]

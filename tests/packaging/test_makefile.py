@@ -12,7 +12,9 @@ REPOSITORY = Path(__file__).parents[2]
 # A target's help names its variables: "INSTALL=1 installs an engine".
 OFFERED = [
     (target, variable)
-    for target, text in re.findall(r"^([a-z-]+):.*## (.*)", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+    for target, text in re.findall(
+        r"^([a-z-]+):.*## (.*)", (REPOSITORY / "Makefile").read_text(), re.MULTILINE
+    )
     for variable in re.findall(r"\b([A-Z]+)=", text)
 ]
 

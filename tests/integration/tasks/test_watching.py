@@ -306,7 +306,7 @@ async def test_bad_connection_hurts_only_its_own_waiters(
 
 @pytest.fixture
 def _every_task_was_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stand for Airflow's answer; tests/kill asks a real one."""
+    """Stand for Airflow's answer; tests/proofs/kill asks a real one."""
 
     async def was_killed(_: TuningJobTrigger) -> bool:
         return True

@@ -1,4 +1,0 @@
-"""The fault soak: many tasks against an API of which nearly every third call misbehaves.
-
-``python -m tests.soak`` runs it; see docs/reliability/soak.md.
-"""
