@@ -7,7 +7,6 @@ it ends it leaves nothing behind: no process, no file.
 
 from __future__ import annotations
 
-import json
 import secrets
 import signal
 import sys
@@ -18,8 +17,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from testbed.services import REPOSITORY, StepError, http_json, services, tail
-from testbed.stack import AirflowStack, ApiError
+from airflow_tuning_provider.emulator.testing import Emulator, EmulatorError
+from testbed.client import ApiError
+from testbed.services import REPOSITORY, StepError, connection, storage_emulator, tail, tuning_emulator
+from testbed.stack import AirflowStack
 
 DAG_ID = "retrain_weekly"
 BUCKET = "my-tuning-data"
@@ -79,18 +80,12 @@ def _time_limit(seconds: int) -> Iterator[None]:
         signal.alarm(0)
 
 
-def connection(tuning_url: str, token: str) -> str:
-    """Return the Airflow connection to the tuning emulator, as ``AIRFLOW_CONN_`` variables hold it."""
-    extra = {"project": "demo-project", "location": "us-central1", "api_endpoint": tuning_url}
-    return json.dumps({"conn_type": "vertex_ai_tuning", "password": token, "extra": extra})
-
-
 class Progress:
     """Tells about each task once when it starts, waits and ends."""
 
-    def __init__(self, story: Story, tuning_url: str) -> None:
+    def __init__(self, story: Story, emulator: Emulator) -> None:
         self.story = story
-        self.jobs_url = f"{tuning_url}/_emulator/jobs"
+        self.emulator = emulator
         self.states: dict[str, str | None] = {}
         self.job_state = ""
 
@@ -111,11 +106,8 @@ class Progress:
             self._job()
 
     def _job(self) -> None:
-        try:
-            _, jobs = http_json("GET", self.jobs_url, timeout=5)
-        except OSError:
-            return
-        state = jobs["jobs"][-1]["state"] if jobs["jobs"] else ""
+        jobs = self.emulator.jobs()
+        state = jobs[-1]["state"] if jobs else ""
         if state and state != self.job_state:
             self.job_state = state
             self.story.say(f"  {'':<25} the job is {state.removeprefix('JOB_STATE_').lower()}")
@@ -127,22 +119,23 @@ def run(story: Story, workdir: Path, stay: bool) -> None:
     with ExitStack() as stack:
         with _time_limit(TIME_LIMIT):
             story.say("starting a storage emulator and a tuning emulator")
-            storage_url, tuning_url = stack.enter_context(
-                services(workdir, token=token, speed=SPEED, bucket=BUCKET)
-            )
+            storage_url = stack.enter_context(storage_emulator(workdir, BUCKET))
+            emulator = stack.enter_context(tuning_emulator(storage_url, token=token, speed=SPEED))
             story.say("starting Airflow: API server, scheduler, DAG processor, triggerer (SQLite)")
             airflow = AirflowStack(
                 workdir,
                 [REPOSITORY / "example_dags"],
                 port=PREFERRED_PORT if stay else None,
                 env={
-                    "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT": connection(tuning_url, token),
+                    "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT": connection(
+                        emulator.url, project="demo-project", token=token
+                    ),
                     "STORAGE_EMULATOR_HOST": storage_url,
                 },
             )
             stack.enter_context(airflow)
             story.say(f"Airflow is healthy at {airflow.base_url}")
-            run_id = _retrain(story, airflow, tuning_url)
+            run_id = _retrain(story, airflow, emulator)
             _show(story, airflow, run_id)
         if stay:
             story.plain("\nHave a look around; Ctrl-C stops everything.")
@@ -152,11 +145,11 @@ def run(story: Story, workdir: Path, stay: bool) -> None:
                 story.plain("\nstopping")
 
 
-def _retrain(story: Story, airflow: AirflowStack, tuning_url: str) -> str:
+def _retrain(story: Story, airflow: AirflowStack, emulator: Emulator) -> str:
     airflow.wait_for_dag(DAG_ID)
     run_id = airflow.client.trigger(DAG_ID, conf={"poll_interval": POLL_INTERVAL, "bucket": BUCKET})
     story.say(f"started {DAG_ID}: {airflow.client.run_url(DAG_ID, run_id)}")
-    progress = Progress(story, tuning_url)
+    progress = Progress(story, emulator)
     try:
         state = airflow.client.wait_for_run(DAG_ID, run_id, timeout=TIME_LIMIT, progress=progress)
         if state != "success":
@@ -199,7 +192,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="airflow-tuning-demo-") as directory:
         try:
             run(story, Path(directory), stay)
-        except (StepError, ApiError, OSError) as error:
+        except (StepError, ApiError, EmulatorError, OSError) as error:
             story.plain(f"\nThe demo failed in the step '{story.last}':\n{error}")
             log = getattr(error, "log", None)
             if log:

@@ -131,7 +131,7 @@ class Forker:
                 ended, status = os.waitpid(pid, os.WNOHANG)
                 if ended:
                     del self.pids[name]
-                    _kill_session(pid)
+                    kill_session(pid)
                     self.tell(event="ended", name=name, pid=pid, status=os.waitstatus_to_exitcode(status))
 
     def stop(self, grace: float) -> None:
@@ -146,7 +146,7 @@ class Forker:
                 if time.monotonic() > began + grace:
                     for name in self.pids.keys() & pids.keys():
                         sys.stdout.write(f"{name} does not stop: killing it\n")
-                        _kill_session(pids[name])
+                        kill_session(pids[name])
                 time.sleep(0.05)
                 self.reap()
 
@@ -167,7 +167,7 @@ class Forker:
                 self.start(command["name"], command["arguments"], command["log"])
 
 
-def _kill_session(leader: int) -> None:
+def kill_session(leader: int) -> None:
     """Kill -9 whatever still runs in the session of a component.
 
     Executor workers and tasks have process groups of their own, but stay in the component's session.

@@ -1,4 +1,4 @@
-"""What the demo runs besides Airflow: a storage emulator and the tuning emulator, as subprocesses."""
+"""What a local Airflow needs around it: loopback HTTP, waiting, servers as subprocesses, the storage emulator."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from airflow_tuning_provider.emulator.testing import Emulator
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 LOOPBACK = "127.0.0.1"
@@ -160,8 +162,9 @@ def _answers(url: str) -> bool:
     return True
 
 
-def start_storage_emulator(workdir: Path, bucket: str) -> tuple[Service, str]:
-    """Start gcp-storage-emulator in memory, with one bucket; return it with its base URL."""
+@contextmanager
+def storage_emulator(workdir: Path, bucket: str) -> Iterator[str]:
+    """Run gcp-storage-emulator in memory, with one bucket; yield its base URL."""
     port = free_port()
     url = f"http://{LOOPBACK}:{port}"
     service = Service(
@@ -176,61 +179,20 @@ def start_storage_emulator(workdir: Path, bucket: str) -> tuple[Service, str]:
     )
     try:
         service.wait(lambda: _answers(url))
-    except BaseException:
-        service.stop()
-        raise
-    return service, url
-
-
-def start_tuning_emulator(
-    workdir: Path,
-    *,
-    token: str,
-    speed: float,
-    storage_url: str | None = None,
-    concurrent_jobs: int = 4,
-    extra_arguments: Sequence[str] = (),
-) -> tuple[Service, str]:
-    """Start the tuning emulator; return it with its base URL."""
-    port_file = workdir / "tuning-emulator.port"
-    port_file.unlink(missing_ok=True)
-    service = Service(
-        "tuning emulator",
-        "airflow_tuning_provider.emulator",
-        [
-            *("--port", "0", "--port-file", str(port_file), "--speed", str(speed)),
-            *("--state", str(workdir / "tuning-emulator.sqlite"), "--concurrent-jobs", str(concurrent_jobs)),
-            *("--token", token, *extra_arguments),
-        ],
-        log=workdir / "logs" / "tuning-emulator.log",
-        env=clean_environment({"STORAGE_EMULATOR_HOST": storage_url} if storage_url else None),
-    )
-
-    def port() -> str:
-        return port_file.read_text().strip() if port_file.exists() else ""
-
-    try:
-        url = f"http://{LOOPBACK}:{service.wait(port)}"
-        service.wait(lambda: _answers(f"{url}/_emulator/jobs"))
-    except BaseException:
-        service.stop()
-        raise
-    return service, url
-
-
-@contextmanager
-def services(
-    workdir: Path, *, token: str, speed: float, bucket: str, **options: Any
-) -> Iterator[tuple[str, str]]:
-    """Run both emulators; yield the URL of the storage emulator and that of the tuning emulator."""
-    storage, storage_url = start_storage_emulator(workdir, bucket)
-    try:
-        tuning, tuning_url = start_tuning_emulator(
-            workdir, token=token, speed=speed, storage_url=storage_url, **options
-        )
-        try:
-            yield storage_url, tuning_url
-        finally:
-            tuning.stop()
+        yield url
     finally:
-        storage.stop()
+        service.stop()
+
+
+def tuning_emulator(storage_url: str, **options: Any) -> Emulator:
+    """Return a tuning emulator, yet to be started, that reads its data sets from the storage emulator."""
+    return Emulator(env=clean_environment({"STORAGE_EMULATOR_HOST": storage_url}), **options)
+
+
+def connection(api_endpoint: str, *, project: str, token: str | None = None, **extra: str) -> str:
+    """Return a connection to the tuning emulator, as ``AIRFLOW_CONN_`` variables hold it.
+
+    :param token: a fixed token, where ``extra`` names no other credentials.
+    """
+    scope = {"project": project, "location": "us-central1", "api_endpoint": api_endpoint}
+    return json.dumps({"conn_type": "vertex_ai_tuning", "password": token, "extra": {**scope, **extra}})

@@ -1,8 +1,8 @@
 """A real Airflow on the loopback interface: started in seconds, stopped without a trace.
 
-The demo and the end-to-end tests share it. Everything lives below one directory (metadata database in SQLite,
-configuration, logs); every process is forked from one that has imported Airflow (see ``testbed.components``) and
-ends with the process that called :meth:`AirflowStack.start`.
+Everything lives below one directory (metadata database in SQLite, configuration, logs); every process is forked
+from one that has imported Airflow (see ``testbed.components``) and ends with the process that called
+:meth:`AirflowStack.start`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode
 
+from testbed.client import AirflowClient, ApiError
 from testbed.services import (
     LOOPBACK,
     PATIENCE,
@@ -29,191 +29,51 @@ from testbed.services import (
     StepError,
     clean_environment,
     free_port,
-    http_json,
     wait_until,
 )
 
-TERMINAL_RUN_STATES = frozenset({"success", "failed"})
 
-
-class ApiError(RuntimeError):
-    """Airflow's REST API refused a request."""
-
-    def __init__(self, method: str, path: str, status: int, answer: Any) -> None:
-        super().__init__(f"{method} {path}: {status} {answer}")
-        self.status = status
-
-
-class AirflowClient:
-    """The few calls of Airflow's REST API (v2) that watching and steering a run take."""
-
-    def __init__(self, base_url: str) -> None:
-        self.base_url = base_url
-        self._token: str | None = None
-
-    def _authorization(self) -> dict[str, str]:
-        if self._token is None:
-            status, answer = http_json("GET", f"{self.base_url}/auth/token")
-            if status not in (200, 201):
-                raise ApiError("GET", "/auth/token", status, answer)
-            self._token = answer["access_token"]
-        return {"Authorization": f"Bearer {self._token}"}
-
-    def request(self, method: str, path: str, body: Any = None, **query: Any) -> Any:
-        """Call ``/api/v2`` + ``path`` and return the decoded answer."""
-        url = f"{self.base_url}/api/v2{path}" + (f"?{urlencode(query, doseq=True)}" if query else "")
-        status, answer = http_json(method, url, body, self._authorization())
-        if status >= 400:
-            raise ApiError(method, path, status, answer)
-        return answer
-
-    def health(self) -> dict[str, Any]:
-        """Return the health of each component."""
-        return self.request("GET", "/monitor/health")
-
-    def find_dag(self, dag_id: str) -> dict[str, Any] | None:
-        """Return a DAG, or None where it has not been parsed yet."""
-        try:
-            return self.request("GET", f"/dags/{dag_id}")
-        except ApiError as error:
-            if error.status == 404:
-                return None
-            raise
-
-    def import_errors(self) -> list[dict[str, Any]]:
-        """Return what the DAG processor could not import."""
-        return self.request("GET", "/importErrors")["import_errors"]
-
-    def pause(self, dag_id: str, paused: bool = True) -> None:
-        """Pause or unpause a DAG."""
-        self.request("PATCH", f"/dags/{dag_id}", {"is_paused": paused})
-
-    def trigger(
-        self,
-        dag_id: str,
-        *,
-        conf: Mapping[str, Any] | None = None,
-        logical_date: str | None = None,
-        run_id: str | None = None,
-    ) -> str:
-        """Start a run and return its id."""
-        body: dict[str, Any] = {"logical_date": logical_date, "conf": dict(conf or {})}
-        if run_id:
-            body["dag_run_id"] = run_id
-        return self.request("POST", f"/dags/{dag_id}/dagRuns", body)["dag_run_id"]
-
-    @staticmethod
-    def _run_path(dag_id: str, run_id: str) -> str:
-        return f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}"
-
-    def runs(self, dag_id: str) -> list[dict[str, Any]]:
-        """Return the runs of a DAG (at most 100)."""
-        return self.request("GET", f"/dags/{dag_id}/dagRuns", limit=100)["dag_runs"]
-
-    def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
-        """Return one run."""
-        return self.request("GET", self._run_path(dag_id, run_id))
-
-    def task_instances(self, dag_id: str, run_id: str) -> dict[str, dict[str, Any]]:
-        """Return the task instances of a run by task id (the last one of a mapped task)."""
-        answer = self.request("GET", f"{self._run_path(dag_id, run_id)}/taskInstances", limit=100)
-        return {item["task_id"]: item for item in answer["task_instances"]}
-
-    def task_instance(self, dag_id: str, run_id: str, task_id: str) -> dict[str, Any]:
-        """Return one task instance."""
-        return self.request("GET", f"{self._run_path(dag_id, run_id)}/taskInstances/{task_id}")
-
-    def set_task_state(self, dag_id: str, run_id: str, task_id: str, state: str) -> None:
-        """Mark a task instance ``failed``, ``success`` or ``skipped``, as the button does."""
-        self.request(
-            "PATCH", f"{self._run_path(dag_id, run_id)}/taskInstances/{task_id}", {"new_state": state}
-        )
-
-    def clear(self, dag_id: str, run_id: str, *task_ids: str, downstream: bool = False) -> None:
-        """Clear task instances, so that they run again."""
-        self.request(
-            "POST",
-            f"/dags/{dag_id}/clearTaskInstances",
-            {
-                "dry_run": False,
-                "dag_run_id": run_id,
-                "task_ids": list(task_ids),
-                "only_failed": False,
-                "include_downstream": downstream,
-            },
-        )
-
-    def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value") -> Any:
-        """Return an XCom's value, or None where there is none."""
-        path = f"{self._run_path(dag_id, run_id)}/taskInstances/{task_id}/xcomEntries/{quote(key)}"
-        try:
-            return self.request("GET", path, deserialize="false", stringify="false")["value"]
-        except ApiError as error:
-            if error.status == 404:
-                return None
-            raise
-
-    def links(self, dag_id: str, run_id: str, task_id: str) -> dict[str, str | None]:
-        """Return the extra links of a task instance."""
-        path = f"{self._run_path(dag_id, run_id)}/taskInstances/{task_id}/links"
-        return self.request("GET", path)["extra_links"]
-
-    def task_log(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1) -> str:
-        """Return a task's log as text, one event per line."""
-        path = f"{self._run_path(dag_id, run_id)}/taskInstances/{task_id}/logs/{try_number}"
-        content = self.request("GET", path, full_content="true")["content"]
-        return "\n".join(_log_line(item) for item in content)
-
-    def asset_events(self, **filters: Any) -> list[dict[str, Any]]:
-        """Return asset events, newest first."""
-        return self.request("GET", "/assets/events", order_by="-timestamp", limit=100, **filters)[
-            "asset_events"
-        ]
-
-    def wait_for_run(
-        self,
-        dag_id: str,
-        run_id: str,
-        *,
-        timeout: float = PATIENCE,
-        progress: Callable[[dict[str, dict[str, Any]]], None] | None = None,
-        interval: float = 0.5,
-    ) -> str:
-        """Wait until a run has ended and return its state; ``progress`` sees the task instances."""
-        deadline = time.monotonic() + timeout
-        while True:
-            state = self.run(dag_id, run_id)["state"]
-            if progress:
-                progress(self.task_instances(dag_id, run_id))
-            if state in TERMINAL_RUN_STATES:
-                return state
-            if time.monotonic() > deadline:
-                raise StepError(f"Run {run_id} of {dag_id} is still {state} after {timeout:.0f} s.")
-            time.sleep(interval)
-
-    def wait_for_task(
-        self, dag_id: str, run_id: str, task_id: str, *states: str, timeout: float = PATIENCE
-    ) -> dict[str, Any]:
-        """Wait until a task instance is in one of ``states`` and return it."""
-
-        def reached() -> dict[str, Any] | None:
-            instance = self.task_instances(dag_id, run_id).get(task_id)
-            return instance if instance and instance["state"] in states else None
-
-        what = f"{dag_id}.{task_id} to be {' or '.join(states)}"
-        return wait_until(reached, timeout=timeout, what=what, interval=0.2)
-
-    def run_url(self, dag_id: str, run_id: str) -> str:
-        """Return the address of a run in the web interface."""
-        return f"{self.base_url}/dags/{dag_id}/runs/{quote(run_id, safe='')}"
-
-
-def _log_line(item: Any) -> str:
-    if isinstance(item, str):
-        return item
-    details = item.get("error_detail") or []
-    errors = [f"{one.get('exc_type')}: {one.get('exc_value')}" for one in details if isinstance(one, dict)]
-    return " ".join(filter(None, [item.get("timestamp"), item.get("level"), item.get("event"), *errors]))
+def settings(home: Path, base_url: str, dag_folders: Sequence[Path]) -> dict[str, str]:
+    """Return the settings of an Airflow that lives below one directory and listens at ``base_url`` only."""
+    bundles = [
+        {
+            "name": f"local-{Path(folder).name}",  # the bare name may be one that Airflow reserves
+            "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
+            "kwargs": {"path": str(Path(folder).resolve()), "refresh_interval": 5},
+        }
+        for folder in dag_folders
+    ]
+    return {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__API__BASE_URL": base_url,
+        "AIRFLOW__API__HOST": LOOPBACK,
+        "AIRFLOW__API__PORT": base_url.rpartition(":")[2],
+        "AIRFLOW__API__SECRET_KEY": secrets.token_urlsafe(48),
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_urlsafe(48),
+        "AIRFLOW__CORE__AUTH_MANAGER": (
+            "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager"
+        ),
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{base_url}/execution/",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__PARALLELISM": "4",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundles),
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
+        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
+        # SQLite's five seconds are too few where dozens of processes share two cores. Nor should it be many:
+        # the API server's event loop can wait for a lock that one of its own threads holds.
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}?timeout=20",
+        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs" / "tasks"),
+        "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK": "False",
+        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        # macOS only: a forked child may not use Objective-C frameworks, and asks one for proxies.
+        "OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES",
+    }
 
 
 class AirflowStack:
@@ -225,6 +85,8 @@ class AirflowStack:
     :param port: preferred port of the web interface and the REST API
     """
 
+    forker = "testbed.components"
+    """The module that the components are forked from."""
     components: Mapping[str, tuple[str, ...]] = {
         "api-server": ("api-server",),
         "dag-processor": ("dag-processor",),
@@ -251,46 +113,7 @@ class AirflowStack:
         self._answers: int = -1
         self._pending = b""
         self._messages: list[dict[str, Any]] = []
-        self._env = clean_environment({**self._settings(dag_folders), **(env or {})})
-
-    def _settings(self, dag_folders: Sequence[Path]) -> dict[str, str]:
-        bundles = [
-            {
-                "name": f"local-{Path(folder).name}",  # the bare name may be one that Airflow reserves
-                "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
-                "kwargs": {"path": str(Path(folder).resolve()), "refresh_interval": 5},
-            }
-            for folder in dag_folders
-        ]
-        return {
-            "AIRFLOW_HOME": str(self.home),
-            "AIRFLOW__API__BASE_URL": self.base_url,
-            "AIRFLOW__API__HOST": LOOPBACK,
-            "AIRFLOW__API__PORT": str(self.port),
-            "AIRFLOW__API__SECRET_KEY": secrets.token_urlsafe(48),
-            "AIRFLOW__API__WORKERS": "1",
-            "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_urlsafe(48),
-            "AIRFLOW__CORE__AUTH_MANAGER": (
-                "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager"
-            ),
-            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
-            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.base_url}/execution/",
-            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
-            "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
-            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "AIRFLOW__CORE__PARALLELISM": "4",
-            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
-            "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundles),
-            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
-            "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.home / 'airflow.db'}",
-            "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(self.logs / "tasks"),
-            "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK": "False",
-            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
-            "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
-            # macOS only: a forked child may not use Objective-C frameworks, and asks one for proxies.
-            "OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES",
-        }
+        self._env = clean_environment({**settings(self.home, self.base_url, dag_folders), **(env or {})})
 
     def __enter__(self) -> AirflowStack:
         if self._forker is None:
@@ -318,7 +141,7 @@ class AirflowStack:
         read, write = os.pipe()
         with self.log_path("components").open("ab") as output:
             self._forker = subprocess.Popen(
-                [sys.executable, "-m", "testbed.components", str(write)],
+                [sys.executable, "-m", self.forker, str(write)],
                 cwd=REPOSITORY,
                 env=self._env,
                 stdin=subprocess.PIPE,

@@ -25,113 +25,16 @@ class EmulatorError(Exception):
     """The emulator did not start, or refused a control request."""
 
 
-class Emulator:
-    """The emulator in a process of its own, on a free port.
+class EmulatorClient:
+    """The control API of an emulator that runs somewhere.
 
-    Options are those of the command line with underscores: ``Emulator(speed=1000, state=path)``; True
-    stands for an option without a value. ``env`` adds to the process's environment.
-
-        with Emulator(speed=1000) as emulator:
-            ...  # point the client at emulator.url
+    :param url: the server's base URL.
+    :param certificate: file with the certificate to trust, where the URL begins with ``https``.
     """
 
-    def __init__(self, *, env: dict[str, str] | None = None, **options: Any) -> None:
-        self._arguments = [
-            word
-            for name, value in options.items()
-            if value is not None and value is not False
-            for word in (["--" + name.replace("_", "-")] + ([] if value is True else [str(value)]))
-        ]
-        self._env = {**os.environ, **(env or {})}
-        self._certificate = options.get("tls_cert")
-        self._process: subprocess.Popen[str] | None = None
-        self._directory: tempfile.TemporaryDirectory[str] | None = None
-        self.port = 0
-        self._log = ""
-
-    @property
-    def url(self) -> str:
-        """The server's base URL."""
-        return f"http{'s' if self._certificate else ''}://127.0.0.1:{self.port}"
-
-    @property
-    def pid(self) -> int | None:
-        """The process id while it runs."""
-        return self._process.pid if self._process else None
-
-    def __enter__(self) -> Emulator:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def start(self) -> Emulator:
-        """Start the process and wait until it listens."""
-        if self._process is not None:
-            return self
-        if self._directory is None:
-            self._directory = tempfile.TemporaryDirectory(prefix="tuning-emulator-")
-        directory = Path(self._directory.name)
-        port_file = directory / "port"
-        port_file.unlink(missing_ok=True)
-        # The same port again after a restart, as clients hold on to the URL.
-        command = [sys.executable, "-m", "airflow_tuning_provider.emulator", "--port", str(self.port)]
-        command += ["--port-file", str(port_file), *self._arguments]
-        with (directory / "log").open("w") as log:
-            self._process = subprocess.Popen(command, env=self._env, stdout=log, stderr=log, text=True)
-        # For a test run that ends without stopping it.
-        atexit.register(self.kill)
-        deadline = time.monotonic() + _START_SECONDS
-        while not port_file.exists():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                output = self.log
-                self.kill()
-                raise EmulatorError(f"The emulator did not start: {output.strip()}")
-            time.sleep(0.02)
-        self.port = int(port_file.read_text())
-        return self
-
-    @property
-    def log(self) -> str:
-        """What the process has written."""
-        if self._directory is None:
-            return self._log
-        path = Path(self._directory.name) / "log"
-        return path.read_text() if path.exists() else ""
-
-    def stop(self) -> None:
-        """End the process properly."""
-        process = self._process
-        if process is not None and process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-        self._finish()
-
-    def kill(self) -> None:
-        """End the process as a crash would."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.kill()
-        self._finish()
-
-    def _finish(self) -> None:
-        atexit.unregister(self.kill)
-        if self._process is not None:
-            self._process.wait()
-            self._process = None
-        if self._directory is not None:
-            self._log = self.log
-            self._directory.cleanup()
-            self._directory = None
-
-    def restart(self) -> None:
-        """Stop, and start again with the same options on the same port; jobs survive only with ``state``."""
-        self.stop()
-        self.start()
+    def __init__(self, url: str, certificate: str | Path | None = None) -> None:
+        self.url = url
+        self._certificate = certificate
 
     def requests(self, since: int = 0) -> list[dict[str, Any]]:
         """Return the API requests after a sequence number."""
@@ -196,3 +99,111 @@ class Emulator:
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         context.check_hostname = False
         return [urllib.request.HTTPSHandler(context=context)]
+
+
+class Emulator(EmulatorClient):
+    """The emulator in a process of its own, on a free port, which ends with this one at the latest.
+
+    Options are those of the command line with underscores: ``Emulator(speed=1000, state=path)``; True
+    stands for an option without a value. ``env`` adds to the process's environment.
+
+        with Emulator(speed=1000) as emulator:
+            ...  # point the client at emulator.url
+    """
+
+    def __init__(self, *, env: dict[str, str] | None = None, **options: Any) -> None:
+        super().__init__("", options.get("tls_cert"))
+        self._arguments = [
+            word
+            for name, value in options.items()
+            if value is not None and value is not False
+            for word in (["--" + name.replace("_", "-")] + ([] if value is True else [str(value)]))
+        ]
+        self._env = {**os.environ, **(env or {})}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._directory: tempfile.TemporaryDirectory[str] | None = None
+        self.port = 0
+        self._log = ""
+
+    @property
+    def pid(self) -> int | None:
+        """The process id while it runs."""
+        return self._process.pid if self._process else None
+
+    def __enter__(self) -> Emulator:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> Emulator:
+        """Start the process and wait until it listens."""
+        if self._process is not None:
+            return self
+        if self._directory is None:
+            self._directory = tempfile.TemporaryDirectory(prefix="tuning-emulator-")
+        directory = Path(self._directory.name)
+        port_file = directory / "port"
+        port_file.unlink(missing_ok=True)
+        # The same port again after a restart, as clients hold on to the URL.
+        package = "airflow_tuning_provider.emulator"
+        command = [sys.executable, "-m", f"{package}.tethered", package, "--port", str(self.port)]
+        command += ["--port-file", str(port_file), *self._arguments]
+        with (directory / "log").open("w") as log:
+            # A session of its own: Ctrl-C is for the tests, which stop the server when they have ended.
+            self._process = subprocess.Popen(
+                command, env=self._env, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
+            )
+        atexit.register(self.kill)
+        deadline = time.monotonic() + _START_SECONDS
+        while not port_file.exists():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                output = self.log
+                self.kill()
+                raise EmulatorError(f"The emulator did not start: {output.strip()}")
+            time.sleep(0.02)
+        self.port = int(port_file.read_text())
+        self.url = f"http{'s' if self._certificate else ''}://127.0.0.1:{self.port}"
+        return self
+
+    @property
+    def log(self) -> str:
+        """What the process has written."""
+        if self._directory is None:
+            return self._log
+        path = Path(self._directory.name) / "log"
+        return path.read_text() if path.exists() else ""
+
+    def stop(self) -> None:
+        """End the process properly."""
+        process = self._process
+        if process is not None and process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        self._finish()
+
+    def kill(self) -> None:
+        """End the process as a crash would."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+        self._finish()
+
+    def _finish(self) -> None:
+        atexit.unregister(self.kill)
+        if self._process is not None:
+            self._process.communicate()
+            self._process = None
+        if self._directory is not None:
+            self._log = self.log
+            self._directory.cleanup()
+            self._directory = None
+
+    def restart(self) -> None:
+        """Stop, and start again with the same options on the same port; jobs survive only with ``state``."""
+        self.stop()
+        self.start()

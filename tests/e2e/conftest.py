@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[2]
-sys.path.insert(0, str(REPOSITORY))  # `testbed` is part of the repository, not of the package
-
-from demo.__main__ import connection  # noqa: E402
-from testbed.services import StepError, http_json, services, tail, wait_until  # noqa: E402
-from testbed.stack import AirflowClient, AirflowStack  # noqa: E402
+from airflow_tuning_provider.emulator.testing import Emulator
+from testbed.client import AirflowClient
+from testbed.services import (
+    REPOSITORY,
+    StepError,
+    connection,
+    storage_emulator,
+    tail,
+    tuning_emulator,
+    wait_until,
+)
+from testbed.stack import AirflowStack
 
 BUCKET = "my-tuning-data"
 TOKEN = "token-of-the-end-to-end-tests"
@@ -29,7 +33,7 @@ class World:
     """What a test talks to."""
 
     airflow: AirflowStack
-    tuning_url: str
+    emulator: Emulator
 
     @property
     def client(self) -> AirflowClient:
@@ -38,10 +42,7 @@ class World:
 
     def jobs(self) -> dict[str, dict[str, Any]]:
         """Return the emulator's jobs by resource name."""
-        url = f"{self.tuning_url}/v1/projects/demo-project/locations/us-central1/tuningJobs?pageSize=100"
-        status, answer = http_json("GET", url, headers={"Authorization": f"Bearer {TOKEN}"})
-        assert status == 200, answer
-        return {job["name"]: job for job in answer.get("tuningJobs", [])}
+        return {job["name"]: job for job in self.emulator.jobs()}
 
     def wait_for_job(self, dag_id: str, run_id: str, task_id: str = "tune") -> dict[str, Any]:
         """Wait until a task has created its job, and return the job."""
@@ -60,17 +61,8 @@ class World:
 
     def looks_at(self, job_name: str) -> int:
         """Return how often a job has been asked for."""
-        _, answer = http_json("GET", f"{self.tuning_url}/_emulator/requests?since=0")
         path = f"/tuningJobs/{job_name.split('/')[-1]}"
-        return sum(one["method"] == "GET" and one["path"].endswith(path) for one in answer["requests"])
-
-    def set_state(self, job_name: str, state: str, error: dict[str, Any] | None = None) -> None:
-        """Put a job into a state."""
-        url = f"{self.tuning_url}/_emulator/jobs/{job_name.split('/')[-1]}/state"
-        status, answer = http_json(
-            "POST", url, {"state": state, "error": error} if error else {"state": state}
-        )
-        assert status == 200, answer
+        return sum(one["method"] == "GET" and one["path"].endswith(path) for one in self.emulator.requests())
 
     def wait_for_state(self, job_name: str, *states: str) -> str:
         """Wait until a job is in one of ``states``."""
@@ -106,14 +98,18 @@ def upload(storage_url: str, name: str, content: bytes) -> None:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Start everything once; the tests use runs of their own."""
     home = tmp_path_factory.mktemp("stack")
-    emulators = services(home, token=TOKEN, speed=SPEED, bucket=BUCKET, concurrent_jobs=20)
-    with emulators as (storage_url, tuning_url):
+    with (
+        storage_emulator(home, BUCKET) as storage_url,
+        tuning_emulator(storage_url, token=TOKEN, speed=SPEED) as emulator,
+    ):
         upload(storage_url, "support-router/train.jsonl", training_data())
         airflow = AirflowStack(
             home,
             [REPOSITORY / "example_dags"],
             env={
-                "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT": connection(tuning_url, TOKEN),
+                "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT": connection(
+                    emulator.url, project="demo-project", token=TOKEN
+                ),
                 "STORAGE_EMULATOR_HOST": storage_url,
             },
         )
@@ -122,4 +118,4 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         except StepError as error:
             pytest.fail(f"{error}\n{tail(error.log) if error.log else ''}", pytrace=False)
         with airflow:
-            yield World(airflow, tuning_url)
+            yield World(airflow, emulator)

@@ -10,7 +10,7 @@ import pytest
 from testbed.services import wait_until
 
 if TYPE_CHECKING:
-    from conftest import World
+    from .conftest import World
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -34,7 +34,7 @@ def deferred_tune(world: World, **conf: Any) -> tuple[str, dict[str, Any]]:
     """Start ``tune_minimal``, and return its run and its job once the triggerer watches the held job."""
     run_id = start(world, "tune_minimal", **conf)
     job = world.wait_for_job("tune_minimal", run_id)
-    world.set_state(job["name"], "JOB_STATE_RUNNING")  # it stays there until it is told otherwise
+    world.emulator.set_state(job["name"], "JOB_STATE_RUNNING")  # it stays there until it is told otherwise
     world.client.wait_for_task("tune_minimal", run_id, "tune", "deferred")
     wait_until(lambda: world.looks_at(job["name"]), what="the triggerer to watch the job")
     return run_id, job
@@ -115,7 +115,7 @@ def test_clearing_a_succeeded_task_gives_the_same_model_for_free(world: World) -
 def test_a_failed_job_fails_the_task_at_once_in_the_words_of_the_api(world: World) -> None:
     run_id, job = deferred_tune(world)
     words = "Row 17 of the training dataset has no model turn."
-    world.set_state(job["name"], "JOB_STATE_FAILED", {"code": 3, "message": words})
+    world.emulator.set_state(job["name"], "JOB_STATE_FAILED", {"code": 3, "message": words})
 
     assert world.client.wait_for_run("tune_minimal", run_id) == "failed"
     instance = world.client.task_instance("tune_minimal", run_id, "tune")
@@ -135,7 +135,7 @@ def test_jobs_that_fail_within_a_second_are_not_paid_for_again(world: World) -> 
     run_ids = [start(world, "tune_minimal") for _ in range(4)]
     for run_id in run_ids:
         job = world.wait_for_job("tune_minimal", run_id)
-        world.set_state(job["name"], "JOB_STATE_FAILED", {"code": 3, "message": "No such data set."})
+        world.emulator.set_state(job["name"], "JOB_STATE_FAILED", {"code": 3, "message": "No such data set."})
 
     assert [world.client.wait_for_run("tune_minimal", run_id) for run_id in run_ids] == ["failed"] * 4
     tries = [world.client.task_instance("tune_minimal", run_id, "tune")["try_number"] for run_id in run_ids]
@@ -159,7 +159,7 @@ def test_a_triggerer_that_dies_takes_nothing_along(world: World) -> None:
 
     world.airflow.kill_component("triggerer")
     world.airflow.start_component("triggerer")
-    world.set_state(job["name"], "JOB_STATE_SUCCEEDED")
+    world.emulator.set_state(job["name"], "JOB_STATE_SUCCEEDED")
 
     assert world.client.wait_for_run("tune_minimal", run_id) == "success"
     assert set(world.jobs()) == jobs

@@ -11,7 +11,6 @@ import json
 import re
 import secrets
 import sqlite3
-import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -23,13 +22,9 @@ import pytest
 from cryptography.fernet import Fernet
 
 from airflow_tuning_provider.emulator.testing import Emulator
-
-REPOSITORY = Path(__file__).parents[2]
-sys.path.insert(0, str(REPOSITORY))  # `testbed` is part of the repository, not of the package
-
-from testbed.services import StepError, tail, wait_until  # noqa: E402
-from testbed.stack import AirflowStack  # noqa: E402
-from tests.integration.servers import private_key  # noqa: E402
+from testbed.services import StepError, connection, tail, wait_until
+from testbed.stack import AirflowStack
+from tests.integration.servers import private_key
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -106,14 +101,11 @@ def connections(emulator: Emulator) -> dict[str, str]:
         "client_email": ACCOUNT,
         "token_uri": f"{emulator.url}/_emulator/token",
     }
-    extra = {"project": "test-project", "location": "us-central1", "api_endpoint": emulator.url}
-    values = {
-        "SENTINEL_TOKEN": {"password": TOKEN, "extra": extra},
-        "SENTINEL_KEY": {"extra": {**extra, "keyfile_dict": json.dumps(key)}},
-    }
     return {
-        f"AIRFLOW_CONN_{name}": json.dumps({"conn_type": "vertex_ai_tuning", **value})
-        for name, value in values.items()
+        "AIRFLOW_CONN_SENTINEL_TOKEN": connection(emulator.url, project="test-project", token=TOKEN),
+        "AIRFLOW_CONN_SENTINEL_KEY": connection(
+            emulator.url, project="test-project", keyfile_dict=json.dumps(key)
+        ),
     }
 
 

@@ -38,7 +38,7 @@ def test_every_field_of_a_fault_is_documented() -> None:
 
 
 def test_every_member_of_the_test_helper_is_documented() -> None:
-    members = {name for name in vars(Emulator) if not name.startswith("_")} - {"control"}
+    members = {name for name in dir(Emulator) if not name.startswith("_")} - {"control"}
     assert all(re.search(rf"`{name}[(`]", TEXT) for name in members)
 
 

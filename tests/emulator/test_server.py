@@ -234,13 +234,17 @@ def test_it_needs_nothing_of_airflow_or_of_the_rest_of_the_package() -> None:
         assert not ours or module.startswith("airflow_tuning_provider.emulator")
 
 
-def test_a_test_run_that_forgets_to_stop_it_leaves_no_process_behind() -> None:
+@pytest.mark.parametrize("end", ["", "import os; os.kill(os.getpid(), 9)"], ids=["exit", "SIGKILL"])
+def test_a_test_run_that_forgets_to_stop_it_leaves_no_process_behind(end: str) -> None:
     code = (
         "from airflow_tuning_provider.emulator.testing import Emulator;"
-        "e = Emulator(datasets='skip').start(); print(e.pid)"
+        f"e = Emulator(datasets='skip').start(); print(e.pid, flush=True); {end}"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30
     )
+    deadline = time.monotonic() + 5
     with pytest.raises(ProcessLookupError):
-        os.kill(int(done.stdout), 0)
+        while time.monotonic() < deadline:
+            os.kill(int(done.stdout), 0)
+            time.sleep(0.05)

@@ -19,10 +19,9 @@ from typing import Any
 from testbed.services import StepError, tail
 from tests.proofs.chaos.phase import Phase
 from tests.proofs.chaos.points import Cell, Target, cells
-from tests.proofs.chaos.report import Report
+from tests.proofs.chaos.report import PAGE, Report
 from tests.proofs.chaos.stack import World, world
 
-PAGE = Path(__file__).parents[3] / "docs" / "reliability" / "chaos.md"
 _WIDTH = 19
 """Tasks that are under way at a time."""
 
@@ -127,11 +126,9 @@ def main(words: Sequence[str] | None = None) -> int:
         else:
             shutil.rmtree(directory, ignore_errors=True)
         report.seconds = time.monotonic() - chaos.began
-        print(report.table())
-        print(f"\n{report.summary()}")
+        print(*report.table(), "", report.summary(), sep="\n")
     if arguments.write:
-        PAGE.parent.mkdir(parents=True, exist_ok=True)
-        PAGE.write_text(report.page(words if words is not None else sys.argv[1:]))
+        report.write(words if words is not None else sys.argv[1:])
     return 0 if report.clean else 1
 
 

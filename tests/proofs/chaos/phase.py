@@ -13,7 +13,7 @@ from typing import Any
 
 from airflow_tuning_provider.api.identity import KEY_LABEL, TaskIdentity
 from airflow_tuning_provider.api.states import Outcome, outcome
-from testbed.stack import ApiError
+from testbed.client import ApiError
 from tests.proofs.chaos.instruments import RELEASED
 from tests.proofs.chaos.points import Cell, Mode, Point, Target
 from tests.proofs.chaos.stack import DAG_ID, LOSSY_PROJECT, PROJECT, TASK_ID, World
@@ -138,7 +138,7 @@ class Phase:
             if trial.cell.point is Point.REQUEST_SENT and not jobs[trial.identity.key]:
                 continue
             if trial.cell.point is Point.POLLING:
-                requests = self.world.requests() if requests is None else requests
+                requests = self.world.emulator.requests() if requests is None else requests
                 if not self._looked_at(trial, jobs[trial.identity.key], requests):
                     continue
             trial.reached = True
@@ -148,7 +148,7 @@ class Phase:
 
     def _jobs_by_key(self) -> dict[str, list[dict[str, Any]]]:
         found: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        for job in self.world.jobs():
+        for job in self.world.emulator.jobs():
             found[job.get("labels", {}).get(KEY_LABEL, "")].append(job)
         return found
 
@@ -157,14 +157,14 @@ class Phase:
         for trial in self.trials:
             if trial.cell.point is Point.POLLING and trial.held is None and jobs[trial.identity.key]:
                 trial.held = jobs[trial.identity.key][0]
-                self.world.set_state(trial.held, _RUNNING)
+                self.world.emulator.set_state(trial.held["name"], _RUNNING)
 
     def _let_go(self) -> None:
         """Let the held jobs succeed, but for those that somebody has cancelled."""
         held = {trial.held["name"] for trial in self.trials if trial.held}
-        for job in self.world.jobs():
+        for job in self.world.emulator.jobs():
             if job["name"] in held and job["state"] == _RUNNING:
-                self.world.set_state(job, _SUCCEEDED)
+                self.world.emulator.set_state(job["name"], _SUCCEEDED)
 
     def _marked(self, trial: Trial) -> bool:
         with contextlib.suppress(FileNotFoundError):
@@ -239,7 +239,7 @@ class Phase:
         succeeded = {job["name"] for job in trial.jobs if outcome(job["state"]) is Outcome.SUCCEEDED}
         result = None
         with contextlib.suppress(OSError, ApiError):
-            result = self.world.result(self.run_id, trial.map_index)
+            result = self.world.airflow.client.xcom(DAG_ID, self.run_id, TASK_ID, map_index=trial.map_index)
         return isinstance(result, dict) and result.get("tuning_job_name") in succeeded
 
     def story(self, trial: Trial) -> str:
@@ -247,7 +247,7 @@ class Phase:
         lines = [f"{trial.cell}: task {trial.state} in attempt {trial.attempts}", *trial.trouble]
         names = [job["name"] for job in trial.jobs]
         lines += [f"  job {job['name']} {job['state']} created {job.get('createTime')}" for job in trial.jobs]
-        for one in self.world.requests():
+        for one in self.world.emulator.requests():
             label = ((one.get("body") or {}).get("labels") or {}) if isinstance(one.get("body"), dict) else {}
             about = label.get(KEY_LABEL) == trial.identity.key or trial.identity.key in str(one["query"])
             if about or any(name.rpartition("/")[2] in one["path"] for name in names):
@@ -255,6 +255,8 @@ class Phase:
         for attempt in range(1, trial.attempts + 1):
             lines.append(f"  log of attempt {attempt}:")
             with contextlib.suppress(Exception):
-                log = self.world.log(self.run_id, trial.map_index, attempt)
+                log = self.world.airflow.client.task_log(
+                    DAG_ID, self.run_id, TASK_ID, attempt, trial.map_index
+                )
                 lines += [f"    {line}" for line in log.splitlines()[-60:]]
         return "\n".join(lines)

@@ -38,20 +38,6 @@ class Target(str, Enum):
     SCHEDULER = "scheduler"
 
 
-MEANING = {
-    Point.BEFORE_LOOKUP: "nothing has been asked or sent",
-    Point.AFTER_LOOKUP: "the list was answered: there is no job yet",
-    Point.REQUEST_SENT: "the server has created the job; its answer has not been read",
-    Point.RESPONSE_LOST: "the server has created the job and closed the connection instead of answering",
-    Point.AFTER_RESPONSE: "the answer was read; the job's name is known to the process only",
-    Point.NAME_RECORDED: "the job's name and link are in XCom",
-    Point.DEFERRED: "the task process is about to defer (task), the trigger is about to start (others)",
-    Point.POLLING: "the job has been looked at, and goes on",
-    Point.EVENT_FIRED: "the trigger has seen the end; Airflow has not been told",
-    Point.RESUMING: "the task has been resumed; nothing has been asked yet",
-    Point.RESULT_STORED: "the result is in XCom; Airflow has not been told of the success",
-}
-
 _NOT_BLOCKING = {Point.DEFERRED, Point.EVENT_FIRED, Point.RESUMING}
 _IN_TRIGGERER = {Point.POLLING, Point.EVENT_FIRED}
 

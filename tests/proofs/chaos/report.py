@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import datetime
-import os
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from tests.proofs.chaos.points import MEANING, Cell, Point
+from testbed import report
+from tests.proofs.chaos.points import Cell
 
 if TYPE_CHECKING:
     from tests.proofs.chaos.phase import Phase
 
+PAGE = report.RELIABILITY / "chaos.md"
 _HEAD = ("Point", "Mode", "Killed", "Runs", "Jobs created", "Orphaned", "Duplicates", "Ended as they should")
 
 
@@ -68,24 +66,17 @@ class Report:
             and all(row.runs == row.clean == self._runs for row in tried)
         )
 
-    def table(self) -> str:
-        """Return the table in Markdown, which is readable as it is."""
-        rows = [_HEAD, *(self._row(cell, tally) for cell, tally in self._rows.items())]
-        widths = [max(len(row[column]) for row in rows if len(row) > column) for column in range(len(_HEAD))]
-        lines = [
-            "| " + " | ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) + " |"
-            for row in rows
-        ]
-        lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-        return "\n".join(lines)
+    def table(self) -> list[str]:
+        """Return the lines of the table."""
+        return report.table(_HEAD, (self._row(cell, tally) for cell, tally in self._rows.items()))
 
     @staticmethod
-    def _row(cell: Cell, tally: Tally) -> tuple[str, ...]:
+    def _row(cell: Cell, tally: Tally) -> Sequence[object]:
         where = (cell.point.value, cell.mode.value, cell.target.value)
         if cell.not_applicable:
             return (*where, "n/a", "", "", "", cell.not_applicable)
         numbers = (tally.runs, tally.jobs, tally.orphaned, tally.duplicates)
-        return (*where, *map(str, numbers), f"{tally.ended_well} of {tally.runs}")
+        return (*where, *numbers, f"{tally.ended_well} of {tally.runs}")
 
     def summary(self) -> str:
         """Return the sum of all rows."""
@@ -104,43 +95,8 @@ class Report:
             text += f" Not completed: {self.failure}"
         return text
 
-    def page(self, arguments: Sequence[str]) -> str:
-        """Return the page for the documentation."""
+    def write(self, arguments: Sequence[str]) -> None:
+        """Put everything into the documentation."""
         command = " ".join(["python -m tests.proofs.chaos", *arguments])
-        points = "\n".join(f"- **{point.value}**: {MEANING[point]}" for point in Point)
-        versions = ", ".join(
-            f"{name} {version(name)}" for name in ("airflow-tuning-provider", "apache-airflow")
-        )
-        today = datetime.datetime.now(datetime.timezone.utc).date()
-        return f"""# What happens when processes die
-
-A tuning job costs money, and `tuningJobs.create` has no request id. So every task instance must end with exactly one
-job, whatever is killed and whenever. This page is written by `make chaos`, which kills processes of a real Airflow
-(scheduler, triggerer, API server, LocalExecutor, SQLite) with SIGKILL and counts the jobs that the
-[emulator](../emulator.md) has. How it works: [tests/proofs/chaos](../../tests/proofs/chaos/README.md).
-
-**{self.summary()}**
-
-{today}, {versions}, Python {platform.python_version()}, {platform.system()}, {os.cpu_count()} cores; `{command}`
-
-- **Killed**: the *task* process, the *triggerer* or the *scheduler*. What a killed component leaves behind goes on:
-  after the death of a scheduler its LocalExecutor workers and their tasks, while the next scheduler starts
-  the same tasks again.
-- **Duplicate**: a second job for one task instance (by the label `airflow-job-key`).
-- **Orphaned**: a job that is still under way although its task has reached a final state, or that belongs to no task.
-- **Ended as they should**: tasks that succeeded, with the result of their one job. All others are lost.
-
-What this does not show, because nothing can be done about it without a request id:
-
-- A create that reaches the server, or becomes visible in `list`, later than the next attempt looks. The next attempt
-  looks when `retry_delay` has passed (five minutes by default in Airflow, one second here).
-- Two attempts at a time of which one is frozen between its lookup and its create. Airflow ends the first attempt some
-  seconds after it has started the second one; that a process is frozen just there and wakes up in these seconds
-  is not tried.
-
-The points:
-
-{points}
-
-{self.table()}
-"""
+        report.put(PAGE, "table", f"{report.circumstances()}; `{command}`", "", *self.table())
+        report.put(PAGE, "summary", f"**{self.summary()}**")

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import secrets
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from demo.__main__ import connection
-from testbed.services import REPOSITORY, http_json, start_tuning_emulator, tail
+from airflow_tuning_provider.emulator.testing import Emulator
+from testbed.services import REPOSITORY, connection, tail
 from testbed.stack import AirflowStack
 from tests.proofs.chaos.instruments import DIRECTORY
 
 DAG_ID = "chaos"
 TASK_ID = "tune"
 PROJECT = "chaos-project"
+TOKEN = "token-of-the-chaos"
 LOSSY_PROJECT = "chaos-lossy"
 """A project in which no create is ever answered."""
 JOB_SECONDS = 7
@@ -47,22 +45,7 @@ _FAST = {
 class ChaosStack(AirflowStack):
     """An Airflow in which a killed component leaves behind what it would leave behind."""
 
-    def _start_forker(self, timeout: float) -> None:
-        read, write = os.pipe()
-        with self.log_path("components").open("ab") as output:
-            self._forker = subprocess.Popen(
-                [sys.executable, "-m", "tests.proofs.chaos.components", str(write)],
-                cwd=REPOSITORY,
-                env=self._env,
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                pass_fds=[write],
-                start_new_session=True,
-            )
-        os.close(write)
-        self._answers = read
-        self._expect("ready", timeout)
+    forker = "tests.proofs.chaos.components"
 
     def revive(self) -> None:
         """Start again what has ended by itself, on a very busy machine for instance, as a service manager would."""
@@ -82,35 +65,14 @@ class World:
     """What a phase works with."""
 
     airflow: ChaosStack
-    url: str
+    emulator: Emulator
     meeting_place: Path
 
     def reset(self) -> None:
         """Forget all jobs and requests."""
-        self.control("POST", "reset", {})
+        self.emulator.reset()
         path = f"/projects/{LOSSY_PROJECT}/.*/tuningJobs$"
-        self.control(
-            "POST", "faults", {"method": "POST", "path_regex": path, "drop": "after_processing", "times": -1}
-        )
-
-    def control(self, method: str, path: str, body: Any = None) -> Any:
-        """Make a control request to the emulator."""
-        status, answer = http_json(method, f"{self.url}/_emulator/{path}", body)
-        if status != 200:
-            raise RuntimeError(f"{method} {path}: {status} {answer}")
-        return answer
-
-    def jobs(self) -> list[dict[str, Any]]:
-        """Return all jobs, oldest first."""
-        return self.control("GET", "jobs")["jobs"]
-
-    def requests(self) -> list[dict[str, Any]]:
-        """Return the API requests since the last reset."""
-        return self.control("GET", "requests?since=0")["requests"]
-
-    def set_state(self, job: dict[str, Any], state: str) -> None:
-        """Put a job into a state, in which it stays."""
-        self.control("POST", f"jobs/{job['name'].rpartition('/')[2]}/state", {"state": state})
+        self.emulator.fault(method="POST", path_regex=path, drop="after_processing", times=-1)
 
     def tasks(self, run_id: str) -> list[dict[str, Any]]:
         """Return the tuning tasks of a run, mapped ones only."""
@@ -118,55 +80,21 @@ class World:
         found = self.airflow.client.request("GET", path, limit=100, task_id=TASK_ID)["task_instances"]
         return [task for task in found if task["task_id"] == TASK_ID and task["map_index"] >= 0]
 
-    def result(self, run_id: str, map_index: int) -> Any:
-        """Return what a task has returned."""
-        path = f"/dags/{DAG_ID}/dagRuns/{run_id}/taskInstances/{TASK_ID}/xcomEntries/return_value"
-        query = {"map_index": map_index, "deserialize": "false", "stringify": "false"}
-        return self.airflow.client.request("GET", path, **query)["value"]
-
-    def log(self, run_id: str, map_index: int, try_number: int) -> str:
-        """Return the log of one attempt."""
-        path = f"/dags/{DAG_ID}/dagRuns/{run_id}/taskInstances/{TASK_ID}/logs/{try_number}"
-        query = {"map_index": map_index, "full_content": "true"}
-        content = self.airflow.client.request("GET", path, **query)["content"]
-        return "\n".join(_line(item) for item in content)
-
-
-def _line(item: Any) -> str:
-    if isinstance(item, str):
-        return item
-    errors = [str(one.get("exc_value")) for one in item.get("error_detail") or []]
-    return " ".join(filter(None, [item.get("timestamp"), item.get("level"), item.get("event"), *errors]))
-
 
 @contextlib.contextmanager
 def world(directory: Path, tasks_at_a_time: int) -> Iterator[World]:
     """Run everything below a directory."""
     meeting_place = directory / "meeting-place"
     meeting_place.mkdir()
-    token = secrets.token_hex(24)
-    emulator, url = start_tuning_emulator(
-        directory,
-        token=token,
-        speed=_SPEED,
-        concurrent_jobs=100_000,
-        extra_arguments=("--datasets", "skip"),
-    )
-    try:
-        home = (directory / "airflow").resolve()
+    home = directory / "airflow"
+    with Emulator(token=TOKEN, speed=_SPEED, datasets="skip") as emulator:
         env = {
             **_FAST,
-            # SQLite's five seconds are too few where dozens of processes share two cores. Nor should it be many:
-            # the API server's event loop can wait for a lock that one of its own threads holds.
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}?timeout=20",
             "AIRFLOW__CORE__PARALLELISM": str(tasks_at_a_time + 2),
-            "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT": connection(url, token),
+            "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT": connection(emulator.url, project=PROJECT, token=TOKEN),
             "PYTHONPATH": str(REPOSITORY),
             DIRECTORY: str(meeting_place),
         }
-        dags = Path(__file__).parent / "dags"
-        with ChaosStack(home, [dags], env=env) as airflow:
+        with ChaosStack(home, [Path(__file__).parent / "dags"], env=env) as airflow:
             airflow.wait_for_dag(DAG_ID)
-            yield World(airflow, url, meeting_place)
-    finally:
-        emulator.stop()
+            yield World(airflow, emulator, meeting_place)

@@ -12,16 +12,16 @@ import contextlib
 import json
 import os
 import signal
-import ssl
 import subprocess
 import sys
+import tempfile
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from airflow_tuning_provider.emulator.testing import EmulatorClient, EmulatorError
+from testbed.client import AirflowClient, ApiError
 from testbed.services import StepError, free_port, http_json, wait_until
-from testbed.stack import AirflowClient, ApiError
 from tests.proofs.compose.engine import (
     REPOSITORY,
     NoEngineError,
@@ -64,7 +64,6 @@ class Composition:
         self.command = compose_command()
         self.port, self.emulator_port = free_port(), free_port()
         self.client = Client(f"http://127.0.0.1:{self.port}")
-        self.tls: ssl.SSLContext | None = None
         os.environ.update(
             COMPOSE_HTTP_TIMEOUT="300",  # of Compose 1.29; slow disks
             COMPOSE_PROJECT_NAME=PROJECT,
@@ -106,17 +105,15 @@ class Composition:
         wait_until(healthy, timeout=timeout, what="every container to be healthy", interval=2)
 
     def log_in(self) -> None:
-        """Fetch the administrator's password and the emulator's certificate authority."""
+        """Fetch the administrator's password."""
         self.client.password = self.read("api-server", "/opt/airflow/secrets/admin_password")
-        self.tls = ssl.create_default_context(cadata=self.read("tuning-emulator", "/opt/airflow/tls/ca.pem"))
 
     def jobs(self) -> list[dict[str, Any]]:
         """Return the emulator's jobs."""
-        opener = urllib.request.build_opener(
-            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=self.tls)
-        )
-        with opener.open(f"https://localhost:{self.emulator_port}/_emulator/jobs", timeout=30) as answer:
-            return json.load(answer)["jobs"]
+        with tempfile.NamedTemporaryFile("w", suffix=".pem") as authority:
+            authority.write(self.read("tuning-emulator", "/opt/airflow/tls/ca.pem"))
+            authority.flush()
+            return EmulatorClient(f"https://localhost:{self.emulator_port}", authority.name).jobs()
 
     def leftovers(self) -> list[str]:
         """Return what is left of the project."""
@@ -303,7 +300,7 @@ def main() -> int:
     except NoEngineError as reason:
         print(f"skipped: no Docker engine ({reason})")
         return 0
-    except (StepError, ApiError, RuntimeError, OSError, subprocess.TimeoutExpired) as error:
+    except (StepError, ApiError, EmulatorError, RuntimeError, OSError, subprocess.TimeoutExpired) as error:
         say(f"FAILED: {error}")
         return 1
     except KeyboardInterrupt:

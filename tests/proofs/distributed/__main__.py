@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from airflow_tuning_provider.emulator.testing import EmulatorError
+from testbed import report
+from testbed.client import ApiError
 from testbed.services import REPOSITORY, StepError, wait_until
-from testbed.stack import ApiError
 from tests.proofs.distributed.fleet import ENDED, Fleet
 from tests.proofs.distributed.load import load
 from tests.proofs.distributed.load import table as load_table
@@ -34,12 +35,7 @@ from tests.proofs.distributed.machine import (
 )
 
 PAGE = REPOSITORY / "docs" / "deployment.md"
-BEGIN, END = "<!-- table: python -m tests.proofs.distributed --write -->", "<!-- end of table -->"
-LOAD_BEGIN, LOAD_END = (
-    "<!-- load: python -m tests.proofs.distributed --write load -->",
-    "<!-- end of load -->",
-)
-HEAD = "| what breaks | tasks | jobs | duplicates | orphans | ended as their job did | time |"
+HEAD = ("what breaks", "tasks", "jobs", "duplicates", "orphans", "ended as their job did", "time")
 CUT_SECONDS = 180
 CLOCK_SECONDS = 120
 
@@ -371,32 +367,20 @@ def run_row(machine: Machine, row: Row, count: int) -> Result:
     )
 
 
-def table(results: list[Result]) -> str:
-    """Return the results in Markdown."""
-    lines = [HEAD, "|---|---:|---:|---:|---:|---:|---:|"]
-    for r in results:
-        name = r.name if not r.deviations else f"**{r.name}**"
-        lines.append(
-            f"| {name} | {r.tasks} | {r.jobs} | {r.duplicates} | {r.orphans} | {r.right} | {r.seconds:.0f} s |"
-        )
-    return "\n".join(lines)
+def cells(r: Result) -> list[str]:
+    """Return a row of the table."""
+    name = r.name if not r.deviations else f"**{r.name}**"
+    return [name, *map(str, (r.tasks, r.jobs, r.duplicates, r.orphans, r.right)), f"{r.seconds:.0f} s"]
 
 
 def write(results: list[Result], figures: dict[str, str]) -> None:
     """Put the results into the documentation; rows that were not run stay there as they are."""
-    page = PAGE.read_text()
-    before, rest = page.split(BEGIN)
-    last, after = rest.split(END)
-    rows = {
-        line.split("|")[1].strip(" *"): line for line in (last + table(results)).splitlines() if "|" in line
-    }
-    head, line = table([]).splitlines()
-    body = [rows[row.name] for row in ROWS.values() if row.name in rows]
-    page = "\n".join([before + BEGIN, head, line, *body, END + after])
+    rows = {row[0].strip("*"): row for row in [*report.cells(PAGE, "table"), *map(cells, results)]}
+    report.put(
+        PAGE, "table", *report.table(HEAD, [rows[row.name] for row in ROWS.values() if row.name in rows])
+    )
     if figures:
-        before, rest = page.split(LOAD_BEGIN)
-        page = f"{before}{LOAD_BEGIN}\n{load_table(figures)}\n{LOAD_END}{rest.split(LOAD_END)[1]}"
-    PAGE.write_text(page)
+        report.put(PAGE, "load", *load_table(figures))
 
 
 def main() -> int:
@@ -448,9 +432,9 @@ def main() -> int:
         except (StepError, ApiError, EmulatorError, OSError, KeyboardInterrupt) as error:
             failure = f"FAILED: {type(error).__name__} {error}"
     if results:
-        print(f"\n{table(results)}")
+        print("", *report.table(HEAD, map(cells, results)), sep="\n")
     if figures:
-        print(f"\n{load_table(figures)}")
+        print("", *load_table(figures), sep="\n")
     if failure:
         print(failure)
     elif arguments.write:

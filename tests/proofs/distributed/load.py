@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from testbed import report
 from testbed.services import StepError
 from tests.proofs.distributed.fleet import Fleet
 from tests.proofs.distributed.machine import Machine
@@ -96,7 +97,6 @@ def claims_noted(machine: Machine) -> Iterator[dict[int, float]]:
         thread.join()
 
 
-def table(figures: dict[str, str]) -> str:
-    """Return the figures in Markdown."""
-    lines = [f"| {TASKS:,} tuning tasks wait at once | |", "|---|---|"]
-    return "\n".join([*lines, *(f"| {name} | {value} |" for name, value in figures.items())])
+def table(figures: dict[str, str]) -> list[str]:
+    """Return the lines of a table of the figures."""
+    return report.table((f"{TASKS:,} tuning tasks wait at once", ""), figures.items())

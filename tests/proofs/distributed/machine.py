@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import json
 import os
 import pwd
-import secrets
 import shutil
 import signal
 import socket
@@ -27,9 +25,10 @@ from typing import Any
 from cryptography.fernet import Fernet
 
 from airflow_tuning_provider.emulator.testing import Emulator
-from testbed.components import _kill_session
-from testbed.services import LOOPBACK, StepError, clean_environment, free_port, tail, wait_until
-from testbed.stack import AirflowClient
+from testbed.client import AirflowClient
+from testbed.components import kill_session
+from testbed.services import LOOPBACK, StepError, clean_environment, connection, free_port, tail, wait_until
+from testbed.stack import settings
 
 HEALTH_THRESHOLD = 12
 DEBIAN_PACKAGES = ("postgresql", "redis-server")
@@ -168,7 +167,7 @@ class Process:
         """End all of it at once."""
         if self.process is not None:
             self.signal_all(signal.SIGKILL)
-            _kill_session(self.process.pid)
+            kill_session(self.process.pid)
             self.process.wait()
 
     def stop(self, grace: float = 30) -> None:
@@ -364,25 +363,11 @@ class Machine:
 
     @staticmethod
     def _tuning_connection(port: int) -> str:
-        extra = {"project": PROJECT, "location": LOCATION, "api_endpoint": f"http://{LOOPBACK}:{port}"}
-        return json.dumps({"conn_type": "vertex_ai_tuning", "password": TOKEN, "extra": extra})
+        return connection(f"http://{LOOPBACK}:{port}", project=PROJECT, token=TOKEN)
 
     def _environment(self) -> dict[str, str]:
-        bundle = {
-            "name": "fleet-bundle",
-            "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
-            "kwargs": {"path": str(Path(__file__).parent / "dags"), "refresh_interval": 60},
-        }
-        url = self._dsn().replace("postgresql:", "postgresql+psycopg2:")
-        settings = {
-            "AIRFLOW_HOME": str(self.home),
+        own = {
             "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT": self._tuning_connection(self.emulator.port),
-            "AIRFLOW__API__BASE_URL": self.client.base_url,
-            "AIRFLOW__API__HOST": LOOPBACK,
-            "AIRFLOW__API__PORT": str(self.ports["api"]),
-            "AIRFLOW__API__SECRET_KEY": secrets.token_urlsafe(48),
-            "AIRFLOW__API__WORKERS": "1",
-            "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_urlsafe(48),
             "AIRFLOW__CELERY__BROKER_URL": f"redis://{LOOPBACK}:{self.ports['redis']}/0",
             "AIRFLOW__CELERY__RESULT_BACKEND": f"db+{self._dsn()}",
             # What only takes effect after five or ten minutes by default.
@@ -394,24 +379,17 @@ class Machine:
             "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
             "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": str(HEALTH_THRESHOLD),
             "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
-            "AIRFLOW__CORE__AUTH_MANAGER": (
-                "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager"
-            ),
-            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
-            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.client.base_url}/execution/",
             "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
             "AIRFLOW__CORE__FERNET_KEY": self.fernet_key.decode(),
-            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "64",
-            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
-            "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps([bundle]),
+            "AIRFLOW__CORE__PARALLELISM": "32",
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": url,
-            "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(self.logs / "tasks"),
-            "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": self._dsn().replace("postgresql:", "postgresql+psycopg2:"),
+            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "1",
             "PATH": f"{self.python.parent}{os.pathsep}{os.environ['PATH']}",
         }
-        return clean_environment(settings)
+        dags = Path(__file__).parent / "dags"
+        return clean_environment({**settings(self.home, self.client.base_url, [dags]), **own})
 
     # -- looking and steering -------------------------------------------------------------------------
 

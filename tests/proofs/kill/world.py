@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import os
 import re
 import signal
@@ -19,14 +18,17 @@ from typing import Any
 import psutil
 
 from airflow_tuning_provider.api.identity import DAG_LABEL, MAP_INDEX_LABEL, label_value
-from testbed.services import Service, http_json, start_tuning_emulator, wait_until
-from testbed.stack import AirflowStack, ApiError
+from airflow_tuning_provider.emulator.testing import Emulator
+from testbed.client import ApiError
+from testbed.services import Service, connection, http_json, wait_until
+from testbed.stack import AirflowStack
 from tests.proofs.kill.rows import Row
 
 Json = dict[str, Any]
 
 TOKEN = "token-of-the-kill-table"
-PARENT = "projects/kill-table/locations/us-central1"
+PROJECT = "kill-table"
+PARENT = f"projects/{PROJECT}/locations/us-central1"
 # Cancelling takes five seconds.
 SPEED = 3
 # Thresholds are lowered so that the run need not wait for Airflow's half minutes.
@@ -105,20 +107,15 @@ class World:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self._emulator, self.url = start_tuning_emulator(
-            home, token=TOKEN, speed=SPEED, concurrent_jobs=1000, extra_arguments=["--datasets", "skip"]
-        )
+        self.emulator = Emulator(token=TOKEN, speed=SPEED, datasets="skip").start()
         self._second: Service | None = None
-        extra = {"project": "kill-table", "location": "us-central1", "api_endpoint": self.url}
-        connection = {"conn_type": "vertex_ai_tuning", "password": TOKEN, "extra": extra}
-        # The API server's event loop waits for a lock that one of its own threads holds: not for ever.
-        database = f"sqlite:///{home.resolve() / 'airflow.db'}?timeout=20"
         self.airflow = Stack(
             home,
             [Path(__file__).parent / "dags"],
             env={
-                "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT": json.dumps(connection),
-                "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
+                "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT": connection(
+                    self.emulator.url, project=PROJECT, token=TOKEN
+                ),
                 **SETTINGS,
             },
         )
@@ -132,7 +129,7 @@ class World:
         try:
             self.airflow.start()
         except BaseException:
-            self._emulator.stop()
+            self.emulator.stop()
             raise
         return self
 
@@ -142,7 +139,7 @@ class World:
                 self._second.stop(10)
             self.airflow.stop()
         finally:
-            self._emulator.stop()
+            self.emulator.stop()
 
     # -- the emulator ------------------------------------------------------------------------------
 
@@ -154,16 +151,14 @@ class World:
             "labels": {"kill-table": label_value(label)},
         }
         status, job = http_json(
-            "POST", f"{self.url}/v1/{PARENT}/tuningJobs", body, {"Authorization": f"Bearer {TOKEN}"}
+            "POST", f"{self.emulator.url}/v1/{PARENT}/tuningJobs", body, {"Authorization": f"Bearer {TOKEN}"}
         )
         assert status == 200, job
         return str(job["name"])
 
     def set_state(self, job_name: str, state: str) -> None:
         """Put a job into a state, in which it stays."""
-        path = f"{self.url}/_emulator/jobs/{job_name.rpartition('/')[2]}/state"
-        status, answer = http_json("POST", path, {"state": f"JOB_STATE_{state}"})
-        assert status == 200, answer
+        self.emulator.set_state(job_name, f"JOB_STATE_{state}")
 
     # -- Airflow -----------------------------------------------------------------------------------
 
@@ -263,12 +258,11 @@ class World:
 
     def look(self, instances: list[Instance]) -> None:
         """Take a snapshot; jobs that have begun are held in ``RUNNING`` from now on."""
-        status, answer = http_json("GET", f"{self.url}/_emulator/requests?since={self._seen}")
-        assert status == 200, answer
-        self._seen = answer["next"]
-        self.requests += answer["requests"]
-        _, found = http_json("GET", f"{self.url}/_emulator/jobs")
-        jobs: dict[str, Json] = {job["name"]: job for job in found["jobs"]}
+        fresh = self.emulator.requests(self._seen)
+        if fresh:
+            self._seen = fresh[-1]["seq"]
+        self.requests += fresh
+        jobs: dict[str, Json] = {job["name"]: job for job in self.emulator.jobs()}
         for name, job in jobs.items():
             if name not in self._pinned:
                 self._pinned.add(name)

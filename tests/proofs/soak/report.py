@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import platform
-import re
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime, timezone
-from importlib.metadata import version
-from pathlib import Path
 
+from testbed import report
 from tests.proofs.soak.plan import Fate, Fault
 from tests.proofs.soak.run import Figures, Result
-
-PAGE = Path(__file__).parents[3] / "docs" / "reliability" / "soak.md"
-BEGIN, END = "<!-- figures: python -m tests.proofs.soak --write -->", "<!-- end of figures -->"
 
 
 def lines_of(calm: Figures, rough: Figures, *, seed: int) -> list[str]:
     """Return the figures of a run without faults and of one with, in Markdown that can be read as it is."""
-    ends = [("how the job ended", "tasks", "ended as their job"), *_ends(rough.results)]
     kinds = sorted(calm.calls | rough.calls)
     calls = [(kind, str(calm.calls[kind]), str(rough.calls[kind])) for kind in kinds if kind != "token"]
     calls.append(
@@ -38,11 +30,11 @@ def lines_of(calm: Figures, rough: Figures, *, seed: int) -> list[str]:
         f"{sum(rough.jobs.values())} jobs, most for one task: {max(rough.jobs.values())}. "
         f"Attempts: {attempts}. {calm.seconds:.0f} s without faults, {rough.seconds:.0f} s with.",
         "",
-        *_table(ends),
+        *report.table(("how the job ended", "tasks", "ended as their job"), _ends(rough.results)),
         "",
-        *_table([("requests", "without faults", "with faults"), *calls]),
+        *report.table(("requests", "without faults", "with faults"), calls),
         "",
-        *_table([("fault", "calls"), *faults]),
+        *report.table(("fault", "calls"), faults),
     ]
 
 
@@ -58,19 +50,6 @@ def _ends(results: Sequence[Result]) -> list[tuple[str, str, str]]:
     return rows
 
 
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
-        for row in rows
-    ]
-    return [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]
-
-
 def write(lines: Sequence[str]) -> None:
     """Put the figures into the documentation."""
-    today = datetime.now(timezone.utc).date().isoformat()
-    note = f"{today}, Airflow {version('apache-airflow')}, Python {platform.python_version()}:"
-    block = "\n".join([BEGIN, "", note, "", *lines, "", END])
-    text = PAGE.read_text()
-    PAGE.write_text(re.sub(f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: block, text, flags=re.DOTALL))
+    report.put(report.RELIABILITY / "soak.md", "figures", f"{report.circumstances()}:", "", *lines)

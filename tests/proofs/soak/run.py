@@ -27,6 +27,7 @@ from airflow_tuning_provider.exceptions import AirflowFailException
 from airflow_tuning_provider.operators import submission
 from airflow_tuning_provider.operators.tuning_job import CreateTuningJobOperator
 from airflow_tuning_provider.sensors.tuning_job import TuningJobSensor
+from testbed.services import connection
 from tests.integration.servers import private_key
 from tests.integration.tasks.conftest import BODY, TaskDeferred, TaskInstance, as_task, rebuilt
 from tests.proofs.soak.plan import UNKNOWN_STATE, Fate, Fault, Kind, Misfortune, Plan, plans
@@ -276,14 +277,10 @@ def _connections(emulator: Emulator, proxy: Proxy, prefix: str) -> dict[str, str
         "client_email": "soak@test-project.iam.gserviceaccount.com",
         "token_uri": f"{proxy.url}/_emulator/token",
     }
-    scope = {"project": "test-project", "location": "us-central1"}
-    through = {**scope, "api_endpoint": proxy.url}
+    through = partial(connection, proxy.url, project="test-project")
     connections = {
-        "token": {"password": "a-token", "extra": through},
-        "key": {"extra": {**through, "keyfile_dict": json.dumps(key)}},
-        "direct": {"password": "a-token", "extra": {**scope, "api_endpoint": emulator.url}},
+        "token": through(token="a-token"),
+        "key": through(keyfile_dict=json.dumps(key)),
+        "direct": connection(emulator.url, project="test-project", token="a-token"),
     }
-    return {
-        f"AIRFLOW_CONN_{prefix}_{name}".upper(): json.dumps({"conn_type": "vertex_ai_tuning", **value})
-        for name, value in connections.items()
-    }
+    return {f"AIRFLOW_CONN_{prefix}_{name}".upper(): value for name, value in connections.items()}
