@@ -65,9 +65,10 @@ $(AIRFLOW_VERSIONS:%=test-airflow-%): test-airflow-%: .venv/made
 	@$(CLEAN_ENV) .venvs/airflow-$*/bin/python $(PYTEST) -q tests/unit tests/integration $(WITHOUT_AIRFLOW:%=--ignore=%)
 
 .PHONY: lint
-lint: .venv/test ## check style and types
+lint: .venv/test ## check style, imports and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/mypy
 
 .PHONY: format
@@ -92,7 +93,7 @@ constraints: .venv/made ## pin the newest versions of all dependencies
 
 .PHONY: clean
 clean: ## remove everything that was installed or built
-	@rm -rf .venv .venvs .demo dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf .venv .venvs .demo dist build .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 .venvs/peers/made: .venv/made
 	@echo "Installing the peers ..."

@@ -11,7 +11,7 @@ import sys
 
 import psutil
 
-from demo import components
+from testbed import components
 
 WARM_MODULES = (
     "aiohttp",
