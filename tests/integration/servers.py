@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
-import ipaddress
 import json
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+import trustme
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.x509.oid import NameOID
 
 JOB = {"name": "projects/1/locations/us-central1/tuningJobs/5", "state": "JOB_STATE_RUNNING"}
 
@@ -176,42 +172,10 @@ def private_key() -> str:
     ).decode()
 
 
-def self_signed(directory: Path, host: str = "127.0.0.1") -> tuple[Path, Path]:
-    """Write a self-signed certificate and its key; return both paths."""
-    key = serialization.load_pem_private_key(private_key().encode(), None)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
-    now = datetime.datetime.now(datetime.timezone.utc)
-    address: Any
-    try:
-        address = x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        address = x509.DNSName(host)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())  # type: ignore[arg-type]
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())  # type: ignore[arg-type]
-    )
-    paths = directory / f"{host}.crt", directory / f"{host}.key"
-    paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    paths[1].write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
-    return paths
-
-
-def tls_server_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """Return the context of a server with this certificate."""
+def vouched_for(authority: trustme.CA, host: str = "127.0.0.1") -> ssl.SSLContext:
+    """Return the context of a server whose certificate for ``host`` comes from an authority."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
+    authority.issue_cert(host).configure_cert(context)
     return context
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from airflow_tuning_provider.api.retry import RetryPolicy
 from airflow_tuning_provider.emulator.testing import Emulator
@@ -32,8 +33,7 @@ from tests.integration.servers import (
     Stopwatch,
     answering,
     free_port,
-    self_signed,
-    tls_server_context,
+    vouched_for,
 )
 
 ONCE = RetryPolicy(max_repeats=0)
@@ -47,6 +47,15 @@ def statuses(emulator: Emulator) -> list[int | None]:
 @functools.cache
 def _zeros(size: int) -> bytes:
     return gzip.compress(bytes(size), compresslevel=1)
+
+
+@pytest.fixture
+def trusted_authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
+    """Return an authority of our own that the environment tells to trust."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "authority.pem"))
+    return authority
 
 
 @pytest.fixture
@@ -341,10 +350,8 @@ class TestNoConnection:
         assert caught.value.api_error is not None
         assert not caught.value.api_error.sent
 
-    def test_a_certificate_that_nobody_vouches_for(
-        self, hooks: Hooks, connect: Connect, tmp_path: Path
-    ) -> None:
-        with Server(answering(JOB), tls=tls_server_context(*self_signed(tmp_path))) as server:
+    def test_a_certificate_that_nobody_vouches_for(self, hooks: Hooks, connect: Connect) -> None:
+        with Server(answering(JOB), tls=vouched_for(trustme.CA())) as server:
             connect(api_endpoint=server.url)
             with Stopwatch() as watch, pytest.raises(TuningBadRequestError, match="certificate") as caught:
                 hooks().get_tuning_job("1")
@@ -354,22 +361,18 @@ class TestNoConnection:
         assert "Check the API endpoint" in str(caught.value)
 
     def test_a_certificate_of_another_host(
-        self, hooks: Hooks, connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, hooks: Hooks, connect: Connect, trusted_authority: trustme.CA
     ) -> None:
-        certificate, key = self_signed(tmp_path, "other.example")
-        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
-        with Server(answering(JOB), tls=tls_server_context(certificate, key)) as server:
+        with Server(answering(JOB), tls=vouched_for(trusted_authority, "other.example")) as server:
             connect(api_endpoint=server.url)
             with pytest.raises(TuningBadRequestError, match="certificate"):
                 hooks().get_tuning_job("1")
         assert server.requests == []
 
     def test_both_hooks_trust_the_same_private_authority(
-        self, hooks: Hooks, connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, hooks: Hooks, connect: Connect, trusted_authority: trustme.CA
     ) -> None:
-        certificate, key = self_signed(tmp_path)
-        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
-        with Server(answering(JOB), tls=tls_server_context(certificate, key)) as server:
+        with Server(answering(JOB), tls=vouched_for(trusted_authority)) as server:
             connect(api_endpoint=server.url)
             assert hooks().get_tuning_job("1") == JOB
 

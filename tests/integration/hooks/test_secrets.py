@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from airflow.sdk.exceptions import AirflowException
 
 from airflow_tuning_provider.api.retry import RetryPolicy
@@ -18,7 +19,7 @@ from airflow_tuning_provider.emulator.testing import Emulator
 from airflow_tuning_provider.exceptions import TuningInvalidInputError
 from tests.integration.conftest import BODY, Connect, Driver, Hooks
 from tests.integration.hooks.test_credentials import service_account
-from tests.integration.servers import JOB, Server, answering, free_port, self_signed, tls_server_context
+from tests.integration.servers import JOB, Server, answering, free_port, vouched_for
 
 ONCE = RetryPolicy(max_repeats=0)
 SENTINEL = "s3ntinel"
@@ -135,9 +136,9 @@ class TestToken:
         safe(hook, *all_calls(hook)[:2])
 
     def test_when_the_certificate_is_wrong(
-        self, hooks: Hooks, connect: Connect, safe: Callable[..., None], tmp_path: Path
+        self, hooks: Hooks, connect: Connect, safe: Callable[..., None]
     ) -> None:
-        with Server(answering(JOB), tls=tls_server_context(*self_signed(tmp_path))) as server:
+        with Server(answering(JOB), tls=vouched_for(trustme.CA())) as server:
             connect(api_endpoint=server.url, password=TOKEN)
             hook = hooks(retry_policy=ONCE)
             safe(hook, *all_calls(hook)[:2])
