@@ -93,7 +93,7 @@ constraints: .venv/made ## pin the newest versions of all dependencies
 
 .PHONY: clean
 clean: ## remove everything that was installed or built
-	@rm -rf .venv .venvs .demo dist build .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf .venv .venvs .demo .mutants dist build .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 .venvs/peers/made: .venv/made
 	@echo "Installing the peers ..."
@@ -116,6 +116,10 @@ kill: .venv/test ## show what each user action does to the job
 .PHONY: soak
 soak: .venv/test ## run 200 tasks while 30 % of all calls misbehave (TASKS=20 for a quick look)
 	@$(CLEAN_ENV) $(BIN)/python -m tests.proofs.soak $(if $(TASKS),--tasks $(TASKS))
+
+.PHONY: mutants
+mutants: .venv/test ## show which of 100 mutants the fast tests notice (SEED=1 SAMPLE=100; goes on where it was stopped)
+	@$(CLEAN_ENV) $(BIN)/python -m tests.proofs.mutants $(if $(SEED),--seed $(SEED)) $(if $(SAMPLE),--sample $(SAMPLE))
 
 .PHONY: bench-quick
 bench-quick: .venv/test ## run a small version of each row of the benchmark
