@@ -36,11 +36,12 @@ def state_of_the_code() -> str:
 class Mutants:
     """Tries mutants side by side, and writes down what came of each."""
 
-    def __init__(self, drawn: list[Mutant], results: Path, processes: int) -> None:
-        self.drawn, self.results, self.processes = drawn, results, processes
+    def __init__(self, drawn: list[Mutant], state: str, processes: int) -> None:
+        self.drawn, self.state, self.processes = drawn, state, processes
+        self.results = PLACE / f"results-{state}.jsonl"
         self.done: dict[Mutant, dict[str, Any]] = {}
-        if results.exists():
-            for result in map(json.loads, results.read_text().splitlines()):
+        if self.results.exists():
+            for result in map(json.loads, self.results.read_text().splitlines()):
                 self.done[Mutant(*result["mutant"])] = result
         self._places: queue.SimpleQueue[Path] = queue.SimpleQueue()
         self._began = time.monotonic()
@@ -77,11 +78,11 @@ class Mutants:
     def _coverage(self) -> Coverage:
         place = PLACE / "unchanged"
         measured = place / "measured"
-        if not measured.exists() or measured.read_text() != state_of_the_code():
+        if not measured.exists() or measured.read_text() != self.state:
             copy(REPOSITORY, place)
             self.say("running all tests once, to see which execute which line")
             Coverage.measure(place, self.processes)
-            measured.write_text(state_of_the_code())
+            measured.write_text(self.state)
             self.say("done")
         return Coverage(place)
 
@@ -105,8 +106,7 @@ def main() -> int:
     arguments = parser.parse_args()
     PLACE.mkdir(exist_ok=True)
     drawn = sample(read(REPOSITORY, FOLDERS), size=arguments.sample, seed=arguments.seed)
-    results = PLACE / f"results-{state_of_the_code()}.jsonl"
-    trials = Mutants(drawn, results, arguments.processes)
+    trials = Mutants(drawn, state_of_the_code(), arguments.processes)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         trials.run()

@@ -70,8 +70,8 @@ class Mutant(NamedTuple):
 
     def diff(self, source: str) -> str:
         """Return the change, with a line around it."""
-        lines = (text.splitlines(keepends=True) for text in (source, self.code(source)))
-        return "".join(list(difflib.unified_diff(*lines, n=1))[2:])
+        before, after = (text.splitlines(keepends=True) for text in (source, self.code(source)))
+        return "".join(list(difflib.unified_diff(before, after, n=1))[2:])
 
 
 @cache
