@@ -19,7 +19,7 @@ from typing import Any
 
 from testbed.services import REPOSITORY
 from tests.proofs.mutants.sample import Mutant, read, sample
-from tests.proofs.mutants.trial import PACKAGE, Coverage, copy, end_running, run, try_mutant
+from tests.proofs.mutants.trial import PACKAGE, Coverage, copy, end_running, from_outside, run, try_mutant
 
 FOLDERS = [f"{PACKAGE}/{name}" for name in ("_tasks", "operators", "sensors", "triggers", "hooks")]
 PLACE = REPOSITORY / ".mutants"
@@ -60,7 +60,7 @@ class Mutants:
         for number in range(self.processes):
             place = PLACE / f"copy-{number}"
             copy(REPOSITORY, place)
-            if failed := run(place, coverage.fastest(30), 300, 60):
+            if failed := run(place, [*coverage.fastest(30), *from_outside(place)], 300, 60):
                 raise RuntimeError(f"without any mutant, tests are stopped by {failed}")
             self._places.put(place)
         with ThreadPoolExecutor(self.processes) as pool:
@@ -83,8 +83,9 @@ class Mutants:
             self.say("running all tests once, to see which execute which line")
             Coverage.measure(place, self.processes)
             measured.write_text(self.state)
-            self.say("done")
-        return Coverage(place)
+        coverage = Coverage(place)
+        self.say(f"known; not asked, as they fail anyway: {', '.join(coverage.failed) or 'none'}")
+        return coverage
 
     def _try(self, mutant: Mutant, coverage: Coverage) -> dict[str, Any]:
         place = self._places.get()

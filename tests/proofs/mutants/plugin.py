@@ -1,4 +1,4 @@
-"""A plugin for pytest that writes down how long each test takes, with all that belongs to it."""
+"""A plugin for pytest that writes down how long each test takes, with all that belongs to it, and which fail."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ import os
 from pathlib import Path
 from typing import Any
 
-SECONDS = "SECONDS_OF_TESTS"
+OUTPUT = "TIMES_OF_TESTS"
 """Environment variable that names the file."""
 _seconds: dict[str, float] = collections.defaultdict(float)
+_failed: set[str] = set()
 
 
 def pytest_runtest_logreport(report: Any) -> None:
     """Add set-up, call and tear-down."""
     _seconds[report.nodeid] += report.duration
+    if report.failed:
+        _failed.add(report.nodeid)
 
 
 def pytest_sessionfinish(session: Any) -> None:
     """Write, in the process that hears of all tests."""
     if not hasattr(session.config, "workerinput"):
-        Path(os.environ[SECONDS]).write_text(json.dumps(_seconds))
+        result = {"seconds": _seconds, "failed": sorted(_failed)}
+        Path(os.environ[OUTPUT]).write_text(json.dumps(result))
