@@ -19,7 +19,7 @@ from typing import Any
 
 from testbed.services import REPOSITORY
 from tests.proofs.mutants.sample import Mutant, read, sample
-from tests.proofs.mutants.trial import PACKAGE, Coverage, copy, end_running, from_outside, run, try_mutant
+from tests.proofs.mutants.trial import PACKAGE, Coverage, copy, end_running, from_outside, try_mutant
 
 FOLDERS = [f"{PACKAGE}/{name}" for name in ("_tasks", "operators", "sensors", "triggers", "hooks")]
 PLACE = REPOSITORY / ".mutants"
@@ -60,20 +60,25 @@ class Mutants:
         for number in range(self.processes):
             place = PLACE / f"copy-{number}"
             copy(REPOSITORY, place)
-            if failed := run(place, [*coverage.fastest(30), *from_outside(place)], 300, 60):
+            if failed := coverage.run(place, [*coverage.fastest(30), *from_outside(place)]):
                 raise RuntimeError(f"without any mutant, tests are stopped by {failed}")
             self._places.put(place)
-        with ThreadPoolExecutor(self.processes) as pool:
+        pool = ThreadPoolExecutor(self.processes)
+        try:
             for trial in as_completed(pool.submit(self._try, mutant, coverage) for mutant in left):
-                result = trial.result()
-                with self.results.open("a") as file:
-                    file.write(json.dumps(result) + "\n")
-                mutant = Mutant(*result["mutant"])
-                self.done[mutant] = result
-                end = f"noticed by {result['noticed']}" if result["noticed"] else "NOT NOTICED"
-                self.say(
-                    f"{len(self.done):3} {mutant}: {end} ({result['tests']} tests, {result['seconds']} s)"
-                )
+                self._note(trial.result())
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            end_running()
+            raise
+
+    def _note(self, result: dict[str, Any]) -> None:
+        with self.results.open("a") as file:
+            file.write(json.dumps(result) + "\n")
+        mutant = Mutant(*result["mutant"])
+        self.done[mutant] = result
+        end = f"noticed by {result['noticed']}" if result["noticed"] else "NOT NOTICED"
+        self.say(f"{len(self.done):3} {mutant}: {end} ({result['tests']} tests, {result['seconds']} s)")
 
     def _coverage(self) -> Coverage:
         place = PLACE / "unchanged"
@@ -84,7 +89,7 @@ class Mutants:
             Coverage.measure(place, self.processes)
             measured.write_text(self.state)
         coverage = Coverage(place)
-        self.say(f"known; not asked, as they fail anyway: {', '.join(coverage.failed) or 'none'}")
+        self.say(f"tests that fail anyway, and are not asked: {', '.join(coverage.failed) or 'none'}")
         return coverage
 
     def _try(self, mutant: Mutant, coverage: Coverage) -> dict[str, Any]:
@@ -112,7 +117,6 @@ def main() -> int:
     try:
         trials.run()
     except KeyboardInterrupt:
-        end_running()
         os._exit(130)  # what the threads would still say is of no use
     outcome = [trials.done[mutant] for mutant in drawn]
     unnoticed = [result for result in outcome if not result["noticed"]]

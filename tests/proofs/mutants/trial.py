@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
 from importlib.util import cache_from_source
 from pathlib import Path
 from typing import Any
@@ -65,7 +64,7 @@ class Coverage:
         """Run all tests once, in a copy of the repository; raise if they cannot be run, or many fail."""
         command = [sys.executable, "-m", "pytest", *TESTS, "-q", "--numprocesses", str(processes)]
         command += ["-p", plugin.__name__, f"--cov={PACKAGE}", "--cov-context=test", "--cov-report="]
-        env = {**_environment(place), plugin.OUTPUT: str(place / "times.json")}
+        env = {**_environment(place), plugin.WRITE: str(place / "times.json")}
         done = subprocess.run(command, cwd=place, env=env, capture_output=True, text=True, check=False)
         measured = cls(place) if done.returncode in (0, 1) else None
         if measured is None or len(measured.failed) > MOST_FAILURES:
@@ -84,10 +83,10 @@ class Coverage:
         """Return the fastest of all tests."""
         return sorted(self._seconds, key=self._seconds.__getitem__)[:count]
 
-    def limits(self, tests: Iterable[str]) -> tuple[float, float]:
-        """Return the seconds that tests may take, together and each."""
-        seconds = [self._seconds.get(test, 10.0) for test in tests] or [10.0]
-        return 3 * sum(seconds) + 90, 5 * max(seconds) + 15
+    def run(self, place: Path, tests: list[str]) -> str | None:
+        """Run tests in a copy of the repository until one fails; return what failed."""
+        seconds = 3 * sum(self._seconds.get(test, 10.0) for test in tests) + 90
+        return run(place, tests, seconds, self._place / "times.json")
 
 
 def try_mutant(mutant: Mutant, place: Path, coverage: Coverage) -> dict[str, Any]:
@@ -104,10 +103,10 @@ def try_mutant(mutant: Mutant, place: Path, coverage: Coverage) -> dict[str, Any
     began = time.monotonic()
     try:
         _write(path, mutant.code(source))
-        noticed = run(place, tests, *coverage.limits(tests))
-        while noticed in tests and run(place, [noticed], *coverage.limits([noticed])) is None:
+        noticed = coverage.run(place, tests)
+        while noticed in tests and coverage.run(place, [noticed]) is None:
             tests.remove(noticed)
-            noticed = run(place, tests, *coverage.limits(tests))
+            noticed = coverage.run(place, tests)
     finally:
         _write(path, source)
     return {
@@ -140,29 +139,20 @@ def end_running() -> None:
             os.killpg(pid, signal.SIGKILL)
 
 
-def run(place: Path, tests: list[str], seconds: float, seconds_each: float) -> str | None:
+def run(place: Path, tests: list[str], seconds: float, times: Path) -> str | None:
     """Run tests in a copy of the repository until one fails.
 
     :param seconds: for all of them together.
-    :param seconds_each: for each of them.
+    :param times: file with the time that each takes without any mutant.
     :return: what failed.
     """
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-x",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        f"--timeout={seconds_each:.0f}",
-    ]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", plugin.__name__]
     log = place / "output"
     with log.open("w") as output:
         process = subprocess.Popen(
             [*command, *tests],
             cwd=place,
-            env=_environment(place),
+            env={**_environment(place), plugin.READ: str(times)},
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
