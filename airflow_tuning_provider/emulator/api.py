@@ -11,7 +11,6 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 
 from airflow_tuning_provider.emulator.auth import Tokens
-from airflow_tuning_provider.emulator.clock import now
 from airflow_tuning_provider.emulator.errors import ApiError, bad_request, invalid_argument
 from airflow_tuning_provider.emulator.inference import Inference
 from airflow_tuning_provider.emulator.jobs import Jobs
@@ -133,7 +132,7 @@ def _add_job_routes(router: APIRouter, call: _Caller, jobs: Jobs, operations: Op
     @router.get(_JOB)
     async def get(request: Request, job: str) -> Response:
         c = await call(request)
-        return Json(tuning_job(jobs.find(c.project, c.location, job), now(), c.version))
+        return Json(jobs.get(c.project, c.location, job, c.version))
 
     @router.post(_JOB + ":cancel")
     async def cancel(request: Request, job: str) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -12,11 +13,13 @@ from airflow_tuning_provider.emulator.auth import GRANT_TYPES, JWT_BEARER, Token
 from airflow_tuning_provider.emulator.clock import now
 from airflow_tuning_provider.emulator.errors import invalid_argument
 from airflow_tuning_provider.emulator.faults import Faults
-from airflow_tuning_provider.emulator.jobs import Jobs
+from airflow_tuning_provider.emulator.jobs import Jobs, Lag
 from airflow_tuning_provider.emulator.protojson import load_json
 from airflow_tuning_provider.emulator.recorder import RequestLog
-from airflow_tuning_provider.emulator.resources import tuning_job
+from airflow_tuning_provider.emulator.resources import shown, tuning_job
+from airflow_tuning_provider.emulator.seeds import Seed
 
+_MAX_SECONDS = 1e9
 _STATUS_FIELDS = {"code": int, "message": str, "details": list}
 
 
@@ -31,15 +34,6 @@ def control_router(jobs: Jobs, log: RequestLog, faults: Faults, tokens: Tokens) 
     @router.get("/requests")
     async def requests(request: Request) -> Response:
         return JSONResponse(log.since(_since(request.query_params.get("since", "0"))))
-
-    @router.get("/jobs")
-    async def all_jobs() -> Response:
-        return JSONResponse({"jobs": list(jobs.all())})
-
-    @router.post("/jobs/{id_}/state")
-    async def set_state(id_: str, request: Request) -> Response:
-        state, error = _state_body(load_json(await request.body()))
-        return JSONResponse(tuning_job(jobs.set_state(id_, state, error), now()))
 
     @router.post("/faults")
     async def add_fault(request: Request) -> Response:
@@ -65,7 +59,51 @@ def control_router(jobs: Jobs, log: RequestLog, faults: Faults, tokens: Tokens) 
     async def token(request: Request) -> Response:
         return _token_response(tokens, dict(parse_qsl((await request.body()).decode("latin-1"))))
 
+    _add_job_routes(router, jobs)
     return router
+
+
+def _add_job_routes(router: APIRouter, jobs: Jobs) -> None:
+    @router.get("/jobs")
+    async def all_jobs() -> Response:
+        return JSONResponse({"jobs": list(jobs.all())})
+
+    @router.post("/jobs")
+    async def seed(request: Request) -> Response:
+        given = Seed.parse(_object(await request.body(), "parent", "job", "count"))
+        records = given.records(jobs.settings.speed)
+        jobs.seed(records)
+        return JSONResponse({"names": [job.name for job in records]})
+
+    @router.post("/jobs/{id_}/overlay")
+    async def overlay(id_: str, request: Request) -> Response:
+        fields = _object(await request.body(), "fields").get("fields")
+        if not isinstance(fields, dict):
+            raise invalid_argument(f"fields: must be an object, got {fields!r}.")
+        return JSONResponse(shown(jobs.set_overlay(id_, fields), now(), "v1beta1"))
+
+    @router.post("/lag")
+    async def lag(request: Request) -> Response:
+        body = _object(await request.body(), *Lag.__dataclass_fields__)
+        jobs.lag = Lag(
+            _seconds(body, "list_seconds"),
+            _seconds(body, "get_seconds"),
+            _seconds(body, "list_state_seconds", for_ever=False),
+        )
+        return JSONResponse({})
+
+    @router.post("/cancel")
+    async def cancel_takes(request: Request) -> Response:
+        body = _object(await request.body(), "seconds")
+        if "seconds" not in body:
+            raise invalid_argument("seconds: missing; null for ever.")
+        jobs.cancel_seconds = _seconds(body, "seconds")
+        return JSONResponse({})
+
+    @router.post("/jobs/{id_}/state")
+    async def set_state(id_: str, request: Request) -> Response:
+        state, error = _state_body(_object(await request.body(), "state", "error"))
+        return JSONResponse(tuning_job(jobs.set_state(id_, state, error), now()))
 
 
 def _since(text: str) -> int:
@@ -74,12 +112,32 @@ def _since(text: str) -> int:
     return int(text)
 
 
-def _state_body(body: Any) -> tuple[str, dict[str, Any] | None]:
+def _object(raw: bytes, *known: str) -> dict[str, Any]:
+    """Read a body that is an object with the known fields only."""
+    body = load_json(raw)
     if not isinstance(body, dict):
-        raise invalid_argument("The body must be a JSON object with state and, optionally, error.")
+        raise invalid_argument(f"The body must be a JSON object with {', '.join(known)}.")
     for key in body:
-        if key not in ("state", "error"):
-            raise invalid_argument(f"{key}: unknown field; known are state, error.")
+        if key not in known:
+            raise invalid_argument(f"{key}: unknown field; known are {', '.join(known)}.")
+    return body
+
+
+def _seconds(body: dict[str, Any], key: str, *, for_ever: bool = True) -> float:
+    """Read a duration: 0 where it is left out; null is infinity."""
+    value = body.get(key, 0)
+    if value is None and for_ever:
+        return math.inf
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not 0 <= value <= _MAX_SECONDS:
+        null = ", or null for ever" if for_ever else ""
+        raise invalid_argument(
+            f"{key}: must be a number of seconds up to {_MAX_SECONDS:g}{null}, got {value!r}."
+        )
+    return float(value)
+
+
+def _state_body(body: dict[str, Any]) -> tuple[str, dict[str, Any] | None]:
     state, error = body.get("state"), body.get("error")
     if not isinstance(state, str) or not state:
         raise invalid_argument(f"state: must be a job state such as JOB_STATE_RUNNING, got {state!r}.")

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
-import json
-import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 from airflow_tuning_provider.emulator import datasets
+from airflow_tuning_provider.emulator.backfill import (
+    UNREAD_SPECS,
+    accept_data,
+    back_fill,
+    data_kind,
+    made_up_data,
+    training_uri,
+)
 from airflow_tuning_provider.emulator.clock import now
 from airflow_tuning_provider.emulator.datasets import Dataset, DatasetError
 from airflow_tuning_provider.emulator.errors import (
     ApiError,
     failed_precondition,
-    invalid_argument,
     not_found,
     quota_exceeded,
 )
@@ -30,27 +34,25 @@ from airflow_tuning_provider.emulator.lifecycle import (
     view,
 )
 from airflow_tuning_provider.emulator.names import model_id, new_id, project_number
-from airflow_tuning_provider.emulator.resources import tuning_job
+from airflow_tuning_provider.emulator.pages import Place, page_size, page_token, read_page_token
+from airflow_tuning_provider.emulator.resources import shown, tuning_job
 from airflow_tuning_provider.emulator.settings import Settings
-from airflow_tuning_provider.emulator.stats import default_epochs, step_count, tuning_data_stats
 from airflow_tuning_provider.emulator.store import Store
 from airflow_tuning_provider.emulator.validation import check_job, is_dataset_resource, tuning_spec
 
-DEFAULT_PAGE_SIZE = 100
-MAX_PAGE_SIZE = 1000
 QUOTA_METRIC = "aiplatform.googleapis.com/global_concurrent_tuning_jobs"
 # Where a continuous tuning starts from a model that this server does not know.
 _UNKNOWN_BASE = "gemini-2.5-flash"
-_DEFAULT_ADAPTER = "ADAPTER_SIZE_FOUR"
 _READERS = 8
-_KINDS = {
-    "preferenceOptimizationSpec": datasets.PREFERENCE,
-    "distillationSpec": datasets.PROMPTS,
-    "reinforcementTuningSpec": datasets.PROMPTS,
-}
-# Their data have formats of their own, which are not checked.
-_UNREAD_SPECS = ("veoTuningSpec", "veoLoraTuningSpec", "partnerModelTuningSpec")
-_ADAPTER_SPECS = ("supervisedTuningSpec", "preferenceOptimizationSpec")
+
+
+@dataclass(frozen=True)
+class Lag:
+    """How far reads lag behind writes, in seconds of real time; infinity for ever."""
+
+    list_seconds: float = 0.0
+    get_seconds: float = 0.0
+    list_state_seconds: float = 0.0
 
 
 class Jobs:
@@ -59,6 +61,9 @@ class Jobs:
     def __init__(self, store: Store, settings: Settings) -> None:
         self.store = store
         self.settings = settings
+        self.lag = Lag()
+        # How long a cancellation takes, in seconds of real time; None: as the speed has it.
+        self.cancel_seconds: float | None = None
         self._readers = ThreadPoolExecutor(_READERS, "dataset")
         self._reading: dict[str, asyncio.Task[None]] = {}
         # By project, where places are limited: the admitted jobs not known to have ended, and the queue.
@@ -88,7 +93,9 @@ class Jobs:
         admitted = self._admit_new(number, time)
         job = JobRecord(new_id(), number, location, body, time, self.settings.speed, admitted=admitted)
         self._set_models(job)
-        _back_fill(job)
+        job.list_from = time + self.lag.list_seconds
+        job.get_from = time + self.lag.get_seconds
+        back_fill(job)
         self.store.add(job)
         if self.settings.concurrent_jobs:
             self._track(job)
@@ -119,20 +126,17 @@ class Jobs:
     # --- data sets
 
     def _start_reading(self, job: JobRecord) -> None:
-        name, spec = tuning_spec(job.body)
-        uri = _training_uri(spec)
-        readable = uri and not is_dataset_resource(uri) and name not in _UNREAD_SPECS
+        uri = training_uri(job)
+        readable = uri and not is_dataset_resource(uri) and tuning_spec(job.body)[0] not in UNREAD_SPECS
         if self.settings.read_datasets and readable:
-            self._reading[job.id] = asyncio.create_task(self._read(job, name, spec))
+            self._reading[job.id] = asyncio.create_task(self._read(job))
         else:
-            self._accept(job, name, datasets.synthetic(uri, _KINDS.get(name, datasets.SUPERVISED)))
+            self._accept(job, made_up_data(job))
 
-    async def _read(self, job: JobRecord, name: str, spec: dict[str, Any]) -> None:
-        kind = _KINDS.get(name, datasets.SUPERVISED)
+    async def _read(self, job: JobRecord) -> None:
         loop = asyncio.get_running_loop()
         try:
-            read = loop.run_in_executor(self._readers, _read_both, spec, kind)
-            self._accept(job, name, await read)
+            self._accept(job, await loop.run_in_executor(self._readers, _read_both, job))
         except DatasetError as e:
             self._refuse(job, e.status)
         except Exception as e:  # noqa: BLE001 - the job must not stay pending for ever
@@ -140,18 +144,8 @@ class Jobs:
         finally:
             self._reading.pop(job.id, None)
 
-    def _accept(self, job: JobRecord, spec_name: str, dataset: Dataset) -> None:
-        spec = job.body[spec_name]
-        if spec_name not in _UNREAD_SPECS:
-            hyper = spec.setdefault("hyperParameters", {})
-            hyper.setdefault("epochCount", str(default_epochs(len(dataset))))
-        hyper = spec.get("hyperParameters", {})
-        job.examples = len(dataset)
-        job.epochs = _count(hyper.get("epochCount"), 1)
-        job.steps = _count(hyper.get("stepCount"), step_count(job.examples, job.epochs))
-        job.stats = tuning_data_stats(spec_name, dataset, job.steps)
-        job.corpus = dataset.digest
-        job.dataset_ready = now()
+    def _accept(self, job: JobRecord, dataset: Dataset) -> None:
+        accept_data(job, dataset, now())
         if dataset.pairs:
             self.store.save_corpus(dataset.digest, dataset.pairs)
         self._save(job)
@@ -220,9 +214,15 @@ class Jobs:
         self._settle(number, now())
         job = self.store.job(id_)
         if job is None or (job.number, job.location) != (number, location):
-            name = f"projects/{project}/locations/{location}/tuningJobs/{id_}"
-            raise not_found(f"The TuningJob does not exist: {name}")
+            raise _no_job(project, location, id_)
         return job
+
+    def get(self, project: str, location: str, id_: str, version: str) -> dict[str, Any]:
+        """Return a job's resource, once reads see it."""
+        job, time = self.find(project, location, id_), now()
+        if time < job.get_from:
+            raise _no_job(project, location, id_)
+        return shown(job, time, version)
 
     def list(self, project: str, location: str, query: dict[str, str], version: str) -> dict[str, Any]:
         """Return one page of a location's jobs, newest first."""
@@ -230,19 +230,18 @@ class Jobs:
         self._settle(number, time)
         text = query.get("filter", "")
         parsed = parse_filter(text)
-        size = _page_size(query.get("pageSize", ""))
-        before = _read_page_token(query.get("pageToken", ""), text)
+        size = page_size(query.get("pageSize", ""))
+        before = read_page_token(query.get("pageToken", ""), text)
         page: list[dict[str, Any]] = []
-        last = 0
-        for job in self.store.newest_first((number, location), parsed.label):
-            if before is not None and job.sequence >= before:
-                continue
-            if text and not parsed.matches(_subject(job, time)):
+        last: Place = (0.0, 0)
+        for job in self.store.newest_first((number, location), parsed.label, before):
+            seen = max(job.created, time - self.lag.list_state_seconds)
+            if time < job.list_from or (text and not parsed.matches(_subject(job, seen))):
                 continue
             if len(page) == size:
-                return {"tuningJobs": page, "nextPageToken": _page_token(last, text)}
-            page.append(tuning_job(job, time, version))
-            last = job.sequence
+                return {"tuningJobs": page, "nextPageToken": page_token(last, text)}
+            page.append(shown(job, seen, version))
+            last = job.place
         return {"tuningJobs": page} if page else {}
 
     def cancel(self, job: JobRecord) -> None:
@@ -254,17 +253,34 @@ class Jobs:
             )
         if at.state != CANCELLING:
             job.cancel_asked = now()
+            job.cancel_seconds = self.cancel_seconds
             # It no longer waits for a place.
             self._queued.get(job.number, {}).pop(job.id, None)
             self.store.save(job)
 
     # --- control
 
-    def set_state(self, id_: str, state: str, error: dict[str, Any] | None) -> JobRecord:
-        """Put a job into a state by hand."""
+    def seed(self, seeds: Sequence[JobRecord]) -> None:
+        """Put in jobs as they are."""
+        self.store.add_all(seeds)
+
+    def by_id(self, id_: str) -> JobRecord:
+        """Return a job of any project, or raise a 404."""
         job = self.store.job(id_)
         if job is None:
             raise not_found(f"The TuningJob does not exist: {id_}")
+        return job
+
+    def set_overlay(self, id_: str, fields: dict[str, Any]) -> JobRecord:
+        """Have reads show a job with these fields."""
+        job = self.by_id(id_)
+        job.overlay = fields
+        self.store.save(job)
+        return job
+
+    def set_state(self, id_: str, state: str, error: dict[str, Any] | None) -> JobRecord:
+        """Put a job into a state by hand."""
+        job = self.by_id(id_)
         pin(job, state, error, now())
         if self.settings.concurrent_jobs:
             self._queued.get(job.number, {}).pop(id_, None)
@@ -273,7 +289,9 @@ class Jobs:
         return job
 
     def reset(self) -> None:
-        """Delete all jobs."""
+        """Delete all jobs, and read and cancel again without delay."""
+        self.lag = Lag()
+        self.cancel_seconds = None
         for task in list(self._reading.values()):
             task.cancel()
         self._reading.clear()
@@ -288,12 +306,9 @@ class Jobs:
         return (tuning_job(job, time) for job in self.store.jobs())
 
 
-def _count(value: Any, default: int) -> int:
-    """Read a count; a partner model's parameters may be anything."""
-    try:
-        return int(value)
-    except (TypeError, ValueError, OverflowError):
-        return default
+def _no_job(project: str, location: str, id_: str) -> ApiError:
+    name = f"projects/{project}/locations/{location}/tuningJobs/{id_}"
+    return not_found(f"The TuningJob does not exist: {name}")
 
 
 def _ended(running: dict[str, JobRecord], time: float) -> Iterator[tuple[float, str]]:
@@ -304,14 +319,11 @@ def _ended(running: dict[str, JobRecord], time: float) -> Iterator[tuple[float, 
             yield end, job.id
 
 
-def _training_uri(spec: dict[str, Any]) -> str:
-    return str(spec.get("trainingDatasetUri") or spec.get("promptDatasetUri") or "")
-
-
-def _read_both(spec: dict[str, Any], kind: str) -> Dataset:
+def _read_both(job: JobRecord) -> Dataset:
     """Read the training data, and check the validation data where there are any."""
-    dataset = datasets.read(_training_uri(spec), kind)
-    validation_uri = spec.get("validationDatasetUri")
+    kind = data_kind(job)
+    dataset = datasets.read(training_uri(job), kind)
+    validation_uri = tuning_spec(job.body)[1].get("validationDatasetUri")
     if validation_uri and not is_dataset_resource(validation_uri):
         validation = datasets.read(validation_uri, kind, keep_pairs=False)
         if len(validation) > datasets.MAX_VALIDATION_EXAMPLES:
@@ -323,53 +335,7 @@ def _read_both(spec: dict[str, Any], kind: str) -> Dataset:
     return dataset
 
 
-def _back_fill(job: JobRecord) -> None:
-    """Set what the service sets where the user says nothing; the epoch count needs the data first."""
-    body = job.body
-    body.setdefault("tunedModelDisplayName", f"{job.base_model}-{uuid.uuid4()}")
-    name, spec = tuning_spec(body)
-    if name in _ADAPTER_SPECS:
-        hyper = spec.setdefault("hyperParameters", {})
-        hyper.setdefault("learningRateMultiplier", 1)
-        hyper.setdefault("adapterSize", _DEFAULT_ADAPTER)
-
-
 def _subject(job: JobRecord, time: float) -> Subject:
     at = view(job, time)
     body = job.body
     return Subject(at.state, body["tunedModelDisplayName"], job.created, at.updated, body.get("labels", {}))
-
-
-def _page_size(text: str) -> int:
-    try:
-        size = int(text or 0)
-    except ValueError as e:
-        raise invalid_argument(f"Invalid value at 'page_size' (TYPE_INT32), \"{text}\"") from e
-    if size < 0:
-        raise invalid_argument(f"page_size must not be negative, got {size}.")
-    return min(size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
-
-
-def _filter_hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def _page_token(sequence: int, filter_text: str) -> str:
-    token = json.dumps([sequence, _filter_hash(filter_text)]).encode()
-    return base64.urlsafe_b64encode(token).decode().rstrip("=")
-
-
-def _read_page_token(token: str, filter_text: str) -> int | None:
-    if not token:
-        return None
-    try:
-        sequence, hashed = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-    except (ValueError, TypeError) as e:
-        raise _bad_page_token() from e
-    if not isinstance(sequence, int) or hashed != _filter_hash(filter_text):
-        raise _bad_page_token()
-    return sequence
-
-
-def _bad_page_token() -> ApiError:
-    return invalid_argument("The page token is invalid, or belongs to a request with another filter.")

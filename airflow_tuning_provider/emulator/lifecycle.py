@@ -7,7 +7,7 @@ goes on, and ten thousand jobs cost nothing while nobody asks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 QUEUED = "JOB_STATE_QUEUED"
@@ -69,12 +69,29 @@ class JobRecord:
     model_version: int = 1
     base_model: str = ""
     cancel_asked: float | None = None
+    # None: as the speed has it; infinity: for ever.
+    cancel_seconds: float | None = None
     pinned: dict[str, Any] | None = None
+    # From when on list and get show the job; infinity: never.
+    list_from: float = 0.0
+    get_from: float = 0.0
+    # A merge patch that get and list apply to the resource.
+    overlay: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """The job's resource name, with the project number."""
         return f"projects/{self.number}/locations/{self.location}/tuningJobs/{self.id}"
+
+    @property
+    def place(self) -> tuple[float, int]:
+        """The job's place in the list, which runs by the time of creation."""
+        return self.created, self.sequence
+
+    @property
+    def cancelling_seconds(self) -> float:
+        """How long a cancellation takes, on the wall clock."""
+        return CANCELLING_SECONDS / self.speed if self.cancel_seconds is None else self.cancel_seconds
 
     @property
     def running_seconds(self) -> float:
@@ -102,16 +119,20 @@ class View:
 
 
 def view(job: JobRecord, now: float) -> View:
-    """Return the job as it is at a moment."""
+    """Return the job as it is, or was, at a moment."""
+    while job.pinned is not None and now < job.pinned["at"]:
+        job = replace(job, **job.pinned["before"])
     if job.pinned is not None and (job.cancel_asked is None or job.cancel_asked <= job.pinned["at"]):
         return _pinned(job, now)
     if job.cancel_asked is not None and now >= job.cancel_asked:
         return _cancelled(job, now)
+    if job.pinned is not None:
+        return _pinned(job, now)
     return _by_clock(job, now)
 
 
 def _by_clock(job: JobRecord, now: float) -> View:
-    if job.admitted is None:
+    if job.admitted is None or now < job.admitted:
         return View(QUEUED, job.created)
     if job.dataset_error is not None and job.dataset_ready is not None:
         failed = max(job.admitted + DATASET_CHECK_SECONDS / job.speed, job.dataset_ready)
@@ -131,7 +152,7 @@ def _by_clock(job: JobRecord, now: float) -> View:
 def _cancelled(job: JobRecord, now: float) -> View:
     assert job.cancel_asked is not None
     before = _before_cancel(job)
-    done = job.cancel_asked + CANCELLING_SECONDS / job.speed
+    done = job.cancel_asked + job.cancelling_seconds
     if now < done:
         return View(CANCELLING, job.cancel_asked, before.started, None, None, before.progress)
     return View(CANCELLED, done, before.started, done, _CANCELLED_ERROR, before.progress)
@@ -170,6 +191,9 @@ def pin(job: JobRecord, state: str, error: dict[str, Any] | None, now: float) ->
         "started": started,
         "error": error or _DEFAULT_ERRORS.get(state),
         "progress": 0.0 if state in _NOT_STARTED else before.progress,
+        "before": {
+            name: getattr(job, name) for name in ("pinned", "cancel_asked", "cancel_seconds", "admitted")
+        },
     }
     job.cancel_asked = None
     if job.admitted is None and state != QUEUED:
@@ -188,7 +212,7 @@ def end_time(job: JobRecord) -> float | None:
     if job.pinned is not None and (job.cancel_asked is None or job.cancel_asked <= job.pinned["at"]):
         return float(job.pinned["at"]) if job.pinned["state"] in TERMINAL else None
     if job.cancel_asked is not None:
-        return job.cancel_asked + CANCELLING_SECONDS / job.speed
+        return job.cancel_asked + job.cancelling_seconds
     started = start_time(job)
     if started is None or job.admitted is None:
         return None

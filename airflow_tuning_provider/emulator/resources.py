@@ -38,6 +38,25 @@ def tuning_job(job: JobRecord, now: float, version: str = "v1beta1") -> dict[str
     return resource
 
 
+def shown(job: JobRecord, now: float, version: str) -> dict[str, Any]:
+    """Return the resource as get and list show it: with what a test has laid over it."""
+    resource = tuning_job(job, now, version)
+    return merge_patch(resource, job.overlay) if job.overlay else resource
+
+
+def merge_patch(target: Any, patch: Any) -> Any:
+    """Apply a JSON merge patch (RFC 7396): objects are merged, null removes, anything else replaces."""
+    if not isinstance(patch, dict):
+        return patch
+    merged = dict(target) if isinstance(target, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = merge_patch(merged.get(key), value)
+    return merged
+
+
 def _stats_visible(job: JobRecord, version: str) -> bool:
     return version != "v1" or not ({"distillationDataStats", "reinforcementTuningDataStats"} & set(job.stats))
 

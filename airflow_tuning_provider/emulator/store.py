@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import json
 import sqlite3
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from airflow_tuning_provider.emulator.lifecycle import JobRecord
+from airflow_tuning_provider.emulator.pages import Place
 from airflow_tuning_provider.emulator.resources import MAX_CHECKPOINTS, endpoint_id
 
 _SCHEMA = """
@@ -37,9 +38,12 @@ class Store:
     def __init__(self, path: Path | None = None) -> None:
         self._db = _open(path)
         self._jobs: dict[str, JobRecord] = {}
-        self._by_scope: dict[Scope, dict[str, JobRecord]] = {}
-        self._by_label: dict[tuple[Scope, str, str], dict[str, JobRecord]] = {}
+        # Oldest first.
+        self._by_scope: dict[Scope, list[JobRecord]] = {}
+        self._by_label: dict[tuple[Scope, str, str], list[JobRecord]] = {}
         self._endpoints: dict[str, tuple[str, int]] = {}
+        # The jobs whose endpoints are not yet among them: few are ever asked.
+        self._without_endpoints: list[JobRecord] = []
         self._corpora: OrderedDict[str, Pairs] = OrderedDict()
         self.operations: dict[str, dict[str, Any]] = {}
         self._sequence = 0
@@ -55,21 +59,27 @@ class Store:
         scope = (job.number, job.location)
         self._sequence = max(self._sequence, job.sequence)
         self._jobs[job.id] = job
-        self._by_scope.setdefault(scope, {})[job.id] = job
+        bisect.insort(self._by_scope.setdefault(scope, []), job, key=_place)
         for key, value in job.body.get("labels", {}).items():
-            self._by_label.setdefault((scope, key, value), {})[job.id] = job
-        for checkpoint in range(1, MAX_CHECKPOINTS + 1):
-            self._endpoints[endpoint_id(job.id, checkpoint)] = (job.id, checkpoint)
+            bisect.insort(self._by_label.setdefault((scope, key, value), []), job, key=_place)
+        self._without_endpoints.append(job)
 
     def add(self, job: JobRecord) -> None:
-        """Store a new job; it becomes the newest."""
+        """Store a new job."""
         job.sequence = self._sequence + 1
         self._index(job)
         self.save(job)
 
+    def add_all(self, jobs: Sequence[JobRecord]) -> None:
+        """Store many new jobs at once."""
+        self._db.execute("BEGIN")
+        for job in jobs:
+            self.add(job)
+        self._db.execute("COMMIT")
+
     def save(self, job: JobRecord) -> None:
         """Write a changed job."""
-        record = json.dumps(asdict(job))
+        record = json.dumps(vars(job))
         self._db.execute("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?)", (job.id, job.sequence, record))
 
     def job(self, id_: str) -> JobRecord | None:
@@ -80,20 +90,30 @@ class Store:
         """Iterate over all jobs, oldest first."""
         return iter(list(self._jobs.values()))
 
-    def newest_first(self, scope: Scope, label: tuple[str, str] | None = None) -> Iterator[JobRecord]:
-        """Iterate over a location's jobs, newest first; over those with a label where one is given."""
-        if label is None:
-            return reversed(self._by_scope.get(scope, {}).values())
-        return reversed(self._by_label.get((scope, *label), {}).values())
+    def newest_first(
+        self, scope: Scope, label: tuple[str, str] | None = None, before: Place | None = None
+    ) -> Iterator[JobRecord]:
+        """Iterate over a location's jobs, newest first.
+
+        :param label: only over those with this label
+        :param before: only over those before this place in the list
+        """
+        jobs = self._by_scope.get(scope, []) if label is None else self._by_label.get((scope, *label), [])
+        end = len(jobs) if before is None else bisect.bisect_left(jobs, before, key=_place)
+        return (jobs[i] for i in range(end - 1, -1, -1))
 
     def endpoint(self, id_: str) -> tuple[JobRecord, int] | None:
         """Return the job and the checkpoint that an endpoint serves."""
+        while self._without_endpoints:
+            job = self._without_endpoints.pop()
+            for checkpoint in range(1, MAX_CHECKPOINTS + 1):
+                self._endpoints[endpoint_id(job.id, checkpoint)] = (job.id, checkpoint)
         found = self._endpoints.get(id_)
         return (self._jobs[found[0]], found[1]) if found else None
 
     def versions_of(self, number: str, location: str, model: str) -> list[JobRecord]:
         """Return the jobs that made, or make, versions of a model."""
-        return [job for job in self._by_scope.get((number, location), {}).values() if job.model == model]
+        return [job for job in self._by_scope.get((number, location), []) if job.model == model]
 
     def save_operation(self, id_: str, record: dict[str, Any] | None) -> None:
         """Write an operation; None deletes it."""
@@ -134,12 +154,17 @@ class Store:
         self._by_scope.clear()
         self._by_label.clear()
         self._endpoints.clear()
+        self._without_endpoints.clear()
         self._corpora.clear()
         self.operations.clear()
 
     def close(self) -> None:
         """Close the database."""
         self._db.close()
+
+
+def _place(job: JobRecord) -> Place:
+    return job.place
 
 
 def _open(path: Path | None) -> sqlite3.Connection:

@@ -57,6 +57,51 @@ class EmulatorClient:
             body["error"] = error
         return self.control("POST", f"jobs/{job_id.rpartition('/')[2]}/state", body)
 
+    def seed(
+        self,
+        job: dict[str, Any] | None = None,
+        *,
+        count: int = 1,
+        project: str = "test-project",
+        location: str = "us-central1",
+    ) -> list[str]:
+        """Put in jobs directly: no quota, no checks; return their names.
+
+        :param job: parts of a TuningJob on the wire; with a ``state``, the jobs stay in it
+        :param count: how many such jobs
+        """
+        body = {"parent": f"projects/{project}/locations/{location}", "job": job or {}, "count": count}
+        names: list[str] = self.control("POST", "jobs", body)["names"]
+        return names
+
+    def overlay(self, job_id: str, fields: dict[str, Any]) -> dict[str, Any]:
+        """Have get and list show a job with these fields of raw JSON; None removes one, ``{}`` ends it."""
+        return self.control("POST", f"jobs/{job_id.rpartition('/')[2]}/overlay", {"fields": fields})
+
+    def lag(
+        self,
+        *,
+        list_seconds: float | None = 0,
+        get_seconds: float | None = 0,
+        list_state_seconds: float = 0,
+    ) -> None:
+        """Have reads lag behind writes, in seconds of real time.
+
+        :param list_seconds: how long list does not show a job that is created from now on; None: never does
+        :param get_seconds: the same for get
+        :param list_state_seconds: how old the states are that list shows, of any job
+        """
+        body = {
+            "list_seconds": list_seconds,
+            "get_seconds": get_seconds,
+            "list_state_seconds": list_state_seconds,
+        }
+        self.control("POST", "lag", body)
+
+    def cancel_takes(self, seconds: float | None) -> None:
+        """Set how long a job is CANCELLING that is cancelled from now on, in seconds; None: for ever."""
+        self.control("POST", "cancel", {"seconds": seconds})
+
     def fault(self, **fault: Any) -> dict[str, Any]:
         """Inject a fault; see docs/emulator.md for the fields."""
         return self.control("POST", "faults", fault)
@@ -71,7 +116,7 @@ class EmulatorClient:
         self.control("DELETE", "faults")
 
     def reset(self) -> None:
-        """Delete all jobs, requests and faults."""
+        """Delete all jobs, requests and faults, and end lags and slow cancellations."""
         self.control("POST", "reset", {})
 
     def control(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
