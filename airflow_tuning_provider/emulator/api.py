@@ -12,6 +12,7 @@ from fastapi.responses import HTMLResponse, Response
 
 from airflow_tuning_provider.emulator.auth import Tokens
 from airflow_tuning_provider.emulator.errors import ApiError, bad_request, invalid_argument
+from airflow_tuning_provider.emulator.fieldmask import apply_mask, parse_mask
 from airflow_tuning_provider.emulator.inference import Inference
 from airflow_tuning_provider.emulator.jobs import Jobs
 from airflow_tuning_provider.emulator.operations import Operations
@@ -57,19 +58,26 @@ def page_not_found(path: str) -> Response:
 class _Call:
     """One request's path, query and body, checked."""
 
-    def __init__(self, request: Request, raw: bytes, allowed: tuple[str, ...] = ()) -> None:
+    def __init__(self, request: Request, raw: bytes, response: str, allowed: tuple[str, ...]) -> None:
         parameters = request.path_params
         self.version: str = parameters["version"]
         self.project: str = parameters["project"]
         self.location: str = parameters["location"]
         self.raw = raw
         self.query = _query(request, allowed)
+        # Before anything is done: a request with a bad mask has no effect.
+        self.mask = parse_mask(_fields(request), response, self.version) if response else None
+
+    def answer(self, content: dict[str, Any]) -> Response:
+        """Return a response with what is wanted of the content."""
+        return Json(apply_mask(self.mask, content))
 
     def body(self, message: str, path: str = "") -> dict[str, Any]:
         return parse(message, load_json(self.raw), self.version, path)
 
 
-# Checks the credentials and the query of a request; takes the names of the query parameters allowed.
+# Checks the credentials and the query of a request; takes the name of the response's message (none for an
+# empty one) and the names of the query parameters allowed.
 _Caller = Callable[..., Awaitable[_Call]]
 
 
@@ -88,6 +96,11 @@ def _query(request: Request, allowed: tuple[str, ...]) -> dict[str, str]:
     return query
 
 
+def _fields(request: Request) -> str:
+    query = request.query_params
+    return query.get("$fields") or query.get("fields") or request.headers.get("x-goog-fieldmask", "")
+
+
 def _check_empty(call: _Call) -> None:
     """A cancel has no fields: no body, or an empty object."""
     body = load_json(call.raw)
@@ -102,9 +115,9 @@ def api_router(jobs: Jobs, operations: Operations, inference: Inference, tokens:
     """Return the API's routes. Each checks the credentials first, as Google's front end does."""
     router = APIRouter()
 
-    async def call(request: Request, *allowed: str) -> _Call:
+    async def call(request: Request, response: str = "", *allowed: str) -> _Call:
         tokens.check(request.headers.get("authorization"))
-        return _Call(request, await request.body(), allowed)
+        return _Call(request, await request.body(), response, allowed)
 
     _add_job_routes(router, call, jobs, operations)
     _add_operation_routes(router, call, operations)
@@ -115,24 +128,26 @@ def api_router(jobs: Jobs, operations: Operations, inference: Inference, tokens:
 def _add_job_routes(router: APIRouter, call: _Caller, jobs: Jobs, operations: Operations) -> None:
     @router.post(_JOBS)
     async def create(request: Request) -> Response:
-        c = await call(request)
+        c = await call(request, "TuningJob")
         job = jobs.create(c.project, c.location, c.body("TuningJob", "tuning_job"))
-        return Json(tuning_job(job, job.created, c.version))
+        return c.answer(tuning_job(job, job.created, c.version))
 
     @router.get(_JOBS)
     async def list_jobs(request: Request) -> Response:
-        c = await call(request, *_LIST_PARAMETERS[:3])
-        return Json(jobs.list(c.project, c.location, c.query, c.version))
+        c = await call(request, "ListTuningJobsResponse", *_LIST_PARAMETERS[:3])
+        return c.answer(jobs.list(c.project, c.location, c.query, c.version, c.mask))
 
     @router.post(_JOBS + ":rebaseTunedModel")
     async def rebase(request: Request) -> Response:
-        c = await call(request)
-        return Json(operations.rebase(c.project, c.location, c.body("RebaseTunedModelRequest"), c.version))
+        c = await call(request, "Operation")
+        return c.answer(
+            operations.rebase(c.project, c.location, c.body("RebaseTunedModelRequest"), c.version)
+        )
 
     @router.get(_JOB)
     async def get(request: Request, job: str) -> Response:
-        c = await call(request)
-        return Json(jobs.get(c.project, c.location, job, c.version))
+        c = await call(request, "TuningJob")
+        return c.answer(jobs.get(c.project, c.location, job, c.version, c.mask))
 
     @router.post(_JOB + ":cancel")
     async def cancel(request: Request, job: str) -> Response:
@@ -145,13 +160,13 @@ def _add_job_routes(router: APIRouter, call: _Caller, jobs: Jobs, operations: Op
 def _add_operation_routes(router: APIRouter, call: _Caller, operations: Operations) -> None:
     @router.get(_JOB + "/operations")
     async def list_operations(request: Request, job: str) -> Response:
-        c = await call(request, *_LIST_PARAMETERS)
-        return Json(operations.list(c.project, c.location, job, c.version))
+        c = await call(request, "ListOperationsResponse", *_LIST_PARAMETERS)
+        return c.answer(operations.list(c.project, c.location, job, c.version))
 
     @router.get(_OPERATION)
     async def get_operation(request: Request, job: str, operation: str) -> Response:
-        c = await call(request)
-        return Json(operations.get(c.project, c.location, job, operation, c.version))
+        c = await call(request, "Operation")
+        return c.answer(operations.get(c.project, c.location, job, operation, c.version))
 
     @router.delete(_OPERATION)
     async def delete_operation(request: Request, job: str, operation: str) -> Response:
@@ -168,22 +183,22 @@ def _add_operation_routes(router: APIRouter, call: _Caller, operations: Operatio
 
     @router.post(_OPERATION + ":wait")
     async def wait_operation(request: Request, job: str, operation: str) -> Response:
-        c = await call(request, "timeout")
+        c = await call(request, "Operation", "timeout")
         timeout = c.query.get("timeout", "")
-        return Json(await operations.wait(c.project, c.location, job, operation, timeout, c.version))
+        return c.answer(await operations.wait(c.project, c.location, job, operation, timeout, c.version))
 
 
 def _add_inference_routes(router: APIRouter, call: _Caller, inference: Inference) -> None:
     @router.post(_PARENT + "/publishers/{publisher}/models/{model}:generateContent")
     async def generate_from_model(request: Request, model: str) -> Response:
-        c = await call(request)
-        return Json(inference.publisher_model(model, c.body("GenerateContentRequest")))
+        c = await call(request, "GenerateContentResponse")
+        return c.answer(inference.publisher_model(model, c.body("GenerateContentRequest")))
 
     @router.post(_PARENT + "/endpoints/{endpoint}:generateContent")
     async def generate_from_endpoint(request: Request, endpoint: str) -> Response:
-        c = await call(request)
+        c = await call(request, "GenerateContentResponse")
         body = c.body("GenerateContentRequest")
-        return Json(await inference.endpoint(c.project, c.location, endpoint, body))
+        return c.answer(await inference.endpoint(c.project, c.location, endpoint, body))
 
     @router.post(_PARENT + "/models/{model}:generateContent")
     async def generate_from_tuned_model(request: Request, model: str) -> Response:

@@ -16,7 +16,7 @@ def now() -> float:
 
 def rfc3339(seconds: float) -> str:
     """Format epoch seconds as the API does."""
-    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def parse_rfc3339(text: str) -> float:

@@ -25,6 +25,7 @@ from airflow_tuning_provider.emulator.errors import (
     not_found,
     quota_exceeded,
 )
+from airflow_tuning_provider.emulator.fieldmask import Tree
 from airflow_tuning_provider.emulator.filters import Subject, parse_filter
 from airflow_tuning_provider.emulator.lifecycle import (
     CANCELLING,
@@ -217,14 +218,18 @@ class Jobs:
             raise _no_job(project, location, id_)
         return job
 
-    def get(self, project: str, location: str, id_: str, version: str) -> dict[str, Any]:
+    def get(
+        self, project: str, location: str, id_: str, version: str, mask: Tree | None = None
+    ) -> dict[str, Any]:
         """Return a job's resource, once reads see it."""
         job, time = self.find(project, location, id_), now()
         if time < job.get_from:
             raise _no_job(project, location, id_)
-        return shown(job, time, version)
+        return shown(job, time, version, mask)
 
-    def list(self, project: str, location: str, query: dict[str, str], version: str) -> dict[str, Any]:
+    def list(
+        self, project: str, location: str, query: dict[str, str], version: str, mask: Tree | None = None
+    ) -> dict[str, Any]:
         """Return one page of a location's jobs, newest first."""
         number, time = project_number(project), now()
         self._settle(number, time)
@@ -232,6 +237,7 @@ class Jobs:
         parsed = parse_filter(text)
         size = page_size(query.get("pageSize", ""))
         before = read_page_token(query.get("pageToken", ""), text)
+        wanted = mask.get("tuningJobs", {}) if mask is not None else None
         page: list[dict[str, Any]] = []
         last: Place = (0.0, 0)
         for job in self.store.newest_first((number, location), parsed.label, before):
@@ -240,7 +246,7 @@ class Jobs:
                 continue
             if len(page) == size:
                 return {"tuningJobs": page, "nextPageToken": page_token(last, text)}
-            page.append(shown(job, seen, version))
+            page.append(shown(job, seen, version, wanted))
             last = job.place
         return {"tuningJobs": page} if page else {}
 

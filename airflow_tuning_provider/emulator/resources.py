@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from airflow_tuning_provider.emulator.clock import rfc3339
+from airflow_tuning_provider.emulator.fieldmask import Tree
 from airflow_tuning_provider.emulator.lifecycle import SUCCESS, JobRecord, View, tuning_job_state, view
 from airflow_tuning_provider.emulator.names import derived_id, endpoint_location
 from airflow_tuning_provider.emulator.protojson import prune
@@ -15,8 +16,13 @@ from airflow_tuning_provider.emulator.validation import tuning_spec
 MAX_CHECKPOINTS = 10
 
 
-def tuning_job(job: JobRecord, now: float, version: str = "v1beta1") -> dict[str, Any]:
-    """Return the resource at a moment, as the given API version shows it; unset fields are left out."""
+def tuning_job(
+    job: JobRecord, now: float, version: str = "v1beta1", mask: Tree | None = None
+) -> dict[str, Any]:
+    """Return the resource at a moment, as the given API version shows it; unset fields are left out.
+
+    :param mask: which fields are wanted: what is costly is not rendered in vain
+    """
     at = view(job, now)
     resource: dict[str, Any] = {"name": job.name}
     resource |= prune("TuningJob", job.body, version)
@@ -29,8 +35,8 @@ def tuning_job(job: JobRecord, now: float, version: str = "v1beta1") -> dict[str
     resource["updateTime"] = rfc3339(at.updated)
     if at.error:
         resource["error"] = at.error
-    if at.state in SUCCESS:
-        resource["tunedModel"] = tuned_model(job)
+    if at.state in SUCCESS and (mask is None or "tunedModel" in mask):
+        resource["tunedModel"] = tuned_model(job, mask and mask["tunedModel"])
     if at.started is not None and job.stats and _stats_visible(job, version):
         resource["tuningDataStats"] = job.stats
     if version == "v1beta1":
@@ -38,9 +44,9 @@ def tuning_job(job: JobRecord, now: float, version: str = "v1beta1") -> dict[str
     return resource
 
 
-def shown(job: JobRecord, now: float, version: str) -> dict[str, Any]:
+def shown(job: JobRecord, now: float, version: str, mask: Tree | None = None) -> dict[str, Any]:
     """Return the resource as get and list show it: with what a test has laid over it."""
-    resource = tuning_job(job, now, version)
+    resource = tuning_job(job, now, version, mask)
     return merge_patch(resource, job.overlay) if job.overlay else resource
 
 
@@ -79,14 +85,15 @@ def _experiment(job: JobRecord) -> str:
     return f"{store}/contexts/tuning-experiment-{stamp}"
 
 
-def tuned_model(job: JobRecord) -> dict[str, Any]:
+def tuned_model(job: JobRecord, mask: Tree | None = None) -> dict[str, Any]:
     """Return the job's result: the model with its version, the default endpoint and the checkpoints."""
-    checkpoints = _checkpoints(job)
-    return {
+    result: dict[str, Any] = {
         "model": f"projects/{job.number}/locations/{job.location}/models/{job.model}@{job.model_version}",
-        "endpoint": checkpoints[-1]["endpoint"],
-        "checkpoints": checkpoints,
+        "endpoint": _endpoint(job, checkpoint_count(job)),
     }
+    if mask is None or "checkpoints" in mask:
+        result["checkpoints"] = _checkpoints(job)
+    return result
 
 
 def checkpoint_count(job: JobRecord) -> int:
@@ -101,19 +108,19 @@ def endpoint_id(job_id: str, checkpoint: int) -> str:
     return derived_id("endpoint", job_id, str(checkpoint))
 
 
+def _endpoint(job: JobRecord, checkpoint: int) -> str:
+    where = endpoint_location(job.location, job.base_model)
+    return f"projects/{job.number}/locations/{where}/endpoints/{endpoint_id(job.id, checkpoint)}"
+
+
 def _checkpoints(job: JobRecord) -> list[dict[str, Any]]:
     count = checkpoint_count(job)
-    where = endpoint_location(job.location, job.base_model)
-    result = []
-    for i in range(1, count + 1):
-        epoch = max(1, math.ceil(job.epochs * i / count))
-        step = max(1, math.ceil(job.steps * i / count))
-        result.append(
-            {
-                "checkpointId": str(i),
-                "epoch": str(epoch),
-                "step": str(step),
-                "endpoint": f"projects/{job.number}/locations/{where}/endpoints/{endpoint_id(job.id, i)}",
-            }
-        )
-    return result
+    return [
+        {
+            "checkpointId": str(i),
+            "epoch": str(max(1, math.ceil(job.epochs * i / count))),
+            "step": str(max(1, math.ceil(job.steps * i / count))),
+            "endpoint": _endpoint(job, i),
+        }
+        for i in range(1, count + 1)
+    ]

@@ -3,8 +3,8 @@
 Notation, per field: ``name:type``. Types are str, bool, int32, int64, double, float, map (string to
 string), any and struct (kept as sent; a struct is an object), json (a message that is not listed here:
 any object, keys in either case), another message, ``@Enum``, ``[type]`` for a list and ``{type}`` for a
-map of messages. ``-`` is an output-only field (ignored in a request), ``!`` a required one, ``~`` one
-that only v1beta1 has.
+map of messages. ``-`` is an output-only field (ignored in a request; its type may be left out), ``!`` a
+required one, ``~`` one that only v1beta1 has.
 """
 
 from __future__ import annotations
@@ -15,14 +15,31 @@ from functools import lru_cache
 
 _MESSAGES = """
 TuningJob = baseModel:str createTime:- customBaseModel:~str description:str
-    distillationSpec:~DistillationSpec encryptionSpec:EncryptionSpec endTime:- error:-
-    evaluateDatasetRuns:- experiment:- fullFineTuningSpec:~FullFineTuningSpec gcsMetricsUri:- labels:map
+    distillationSpec:~DistillationSpec encryptionSpec:EncryptionSpec endTime:- error:-Status
+    evaluateDatasetRuns:-[json] experiment:- fullFineTuningSpec:~FullFineTuningSpec gcsMetricsUri:- labels:map
     name:- outputUri:~str partnerModelTuningSpec:~PartnerModelTuningSpec pipelineJob:~-
     preTunedModel:PreTunedModel preferenceOptimizationSpec:PreferenceOptimizationSpec
     reinforcementTuningSpec:~ReinforcementTuningSpec satisfiesPzi:~- satisfiesPzs:~- serviceAccount:str
-    startTime:- state:- supervisedTuningSpec:SupervisedTuningSpec tunedModel:- tunedModelDisplayName:str
-    tuningDataStats:- tuningJobMetadata:~- tuningJobState:~- updateTime:-
+    startTime:- state:- supervisedTuningSpec:SupervisedTuningSpec tunedModel:-TunedModel
+    tunedModelDisplayName:str tuningDataStats:-TuningDataStats tuningJobMetadata:~-TuningJobMetadata
+    tuningJobState:~- updateTime:-
     veoLoraTuningSpec:~VeoLoraTuningSpec veoTuningSpec:~VeoTuningSpec
+TunedModel = checkpoints:-[TunedModelCheckpoint] endpoint:- model:-
+TunedModelCheckpoint = checkpointId:- endpoint:- epoch:- step:-
+TuningDataStats = distillationDataStats:~-json preferenceOptimizationDataStats:-json
+    reinforcementTuningDataStats:~-json supervisedTuningDataStats:-SupervisedTuningDataStats
+SupervisedTuningDataStats = droppedExampleReasons:- totalBillableCharacterCount:- totalBillableTokenCount:-
+    totalTruncatedExampleCount:- totalTuningCharacterCount:- truncatedExampleIndices:-
+    tuningDatasetExampleCount:- tuningStepCount:- userDatasetExamples:-[json]
+    userInputTokenDistribution:-json userMessagePerExampleDistribution:-json
+    userOutputTokenDistribution:-json
+TuningJobMetadata = completedEpochCount:~- completedStepCount:~-
+ListTuningJobsResponse = nextPageToken:- tuningJobs:-[TuningJob]
+GenerateContentResponse = candidates:-[json] createTime:- modelVersion:- promptFeedback:-json responseId:-
+    usageMetadata:-json
+Operation = done:- error:-Status metadata:-any name:- response:-any
+ListOperationsResponse = nextPageToken:- operations:-[Operation] unreachable:-
+Status = code:- details:-[json] message:-
 RebaseTunedModelRequest = artifactDestination:GcsDestination deployToSameEndpoint:bool
     tunedModelRef:!TunedModelRef tuningJob:TuningJob
 GenerateContentRequest = cachedContent:str contents:![json] continuationToken:str
@@ -240,7 +257,7 @@ def _entries(text: str) -> dict[str, list[str]]:
 
 def _field(text: str) -> Field:
     name, _, kind = text.partition(":")
-    return Field(name, kind.lstrip("~!"), "!" in kind, kind.endswith("-"), kind.startswith("~"))
+    return Field(name, kind.lstrip("~!-"), "!" in kind, "-" in kind, kind.startswith("~"))
 
 
 def _enum(words: list[str]) -> dict[str, int]:

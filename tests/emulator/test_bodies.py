@@ -338,7 +338,13 @@ def test_v1_does_not_show_what_only_v1beta1_has() -> None:
 @pytest.mark.parametrize("version", ["v1", "v1beta1"])
 @pytest.mark.parametrize("message", sorted(MESSAGES))
 def test_the_table_has_the_fields_of_the_discovery_document(message: str, version: str) -> None:
-    schema = _schemas(version).get("GoogleCloudAiplatform" + version.capitalize() + message)
+    common = {
+        "Operation": "GoogleLongrunningOperation",
+        "ListOperationsResponse": "GoogleLongrunningListOperationsResponse",
+        "Status": "GoogleRpcStatus",
+    }
+    name = common.get(message, "GoogleCloudAiplatform" + version.capitalize() + message)
+    schema = _schemas(version).get(name)
     if schema is None:
         assert version == "v1"
         return
