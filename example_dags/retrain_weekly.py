@@ -147,7 +147,9 @@ with DAG(
         blob = storage.Blob.from_uri(held_out, client=storage.Client())
         rows = [json.loads(line) for line in blob.download_as_text().splitlines()]
         correct = {"base": 0, "tuned": 0}
-        with TuningJobHook() as hook:
+        # Untuned models of Gemini 3 answer in "global", "us" and "eu", not in the region of the job. The tuned
+        # endpoint's name has a location of its own.
+        with TuningJobHook(location="global") as hook:
             for row in rows:
                 asked = question(row["message"])
                 for name, model in (("base", job["base_model"]), ("tuned", job["endpoint"])):

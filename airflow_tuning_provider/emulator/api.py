@@ -192,7 +192,8 @@ def _add_inference_routes(router: APIRouter, call: _Caller, inference: Inference
     @router.post(_PARENT + "/publishers/{publisher}/models/{model}:generateContent")
     async def generate_from_model(request: Request, model: str) -> Response:
         c = await call(request, "GenerateContentResponse")
-        return c.answer(inference.publisher_model(model, c.body("GenerateContentRequest")))
+        body = c.body("GenerateContentRequest")
+        return c.answer(inference.publisher_model(c.project, c.location, model, body))
 
     @router.post(_PARENT + "/endpoints/{endpoint}:generateContent")
     async def generate_from_endpoint(request: Request, endpoint: str) -> Response:

@@ -42,7 +42,7 @@ def create_app(settings: Settings, store: Store) -> App:
     app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.include_router(control_router(jobs, requests, faults, tokens))
     # Before the API's routes, whose first segment is a parameter.
-    app.include_router(api_router(jobs, Operations(jobs), Inference(store), tokens))
+    app.include_router(api_router(jobs, Operations(jobs), Inference(store, jobs.models), tokens))
     _handle_errors(app)
     return Recorder(_only_known_versions(app), requests, faults)
 

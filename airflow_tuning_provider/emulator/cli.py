@@ -74,6 +74,13 @@ def parser() -> argparse.ArgumentParser:
         "Google credentials are found (default: %(default)s)",
     )
     p.add_argument(
+        "--retired-models",
+        choices=("accept", "refuse"),
+        default=_DEFAULTS.retired_models,
+        help="whether base models that Google has retired are accepted, with a word in the log, or refused as "
+        "Google does today (default: %(default)s)",
+    )
+    p.add_argument(
         "--allow-remote",
         action="store_true",
         help="allow a --host that other machines can reach; the control API has no authentication",

@@ -9,6 +9,7 @@ from airflow_tuning_provider.emulator import generate
 from airflow_tuning_provider.emulator.clock import now
 from airflow_tuning_provider.emulator.errors import ApiError, invalid_argument, not_found
 from airflow_tuning_provider.emulator.lifecycle import SUCCESS, view
+from airflow_tuning_provider.emulator.models import ModelChecks
 from airflow_tuning_provider.emulator.names import endpoint_location, project_number
 from airflow_tuning_provider.emulator.resources import checkpoint_count
 from airflow_tuning_provider.emulator.store import Store
@@ -17,12 +18,16 @@ from airflow_tuning_provider.emulator.store import Store
 class Inference:
     """generateContent on publisher models and on the endpoints of tuned models."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, models: ModelChecks) -> None:
         self._store = store
+        self._models = models
         self._indexes = generate.Indexes()
 
-    def publisher_model(self, model: str, body: dict[str, Any]) -> dict[str, Any]:
+    def publisher_model(
+        self, project: str, location: str, model: str, body: dict[str, Any]
+    ) -> dict[str, Any]:
         """Answer as an untuned model."""
+        self._models.check_calling(model, project, location)
         generate.check_request(body)
         return generate.response(body, generate.generic_answer(generate.question(body)), model)
 

@@ -34,6 +34,7 @@ from airflow_tuning_provider.emulator.lifecycle import (
     pin,
     view,
 )
+from airflow_tuning_provider.emulator.models import DEFAULT_MODEL, ModelChecks
 from airflow_tuning_provider.emulator.names import model_id, new_id, project_number
 from airflow_tuning_provider.emulator.pages import Place, page_size, page_token, read_page_token
 from airflow_tuning_provider.emulator.resources import shown, tuning_job
@@ -42,8 +43,6 @@ from airflow_tuning_provider.emulator.store import Store
 from airflow_tuning_provider.emulator.validation import check_job, is_dataset_resource, tuning_spec
 
 QUOTA_METRIC = "aiplatform.googleapis.com/global_concurrent_tuning_jobs"
-# Where a continuous tuning starts from a model that this server does not know.
-_UNKNOWN_BASE = "gemini-2.5-flash"
 _READERS = 8
 
 
@@ -62,6 +61,7 @@ class Jobs:
     def __init__(self, store: Store, settings: Settings) -> None:
         self.store = store
         self.settings = settings
+        self.models = ModelChecks(settings.retired_models)
         self.lag = Lag()
         # How long a cancellation takes, in seconds of real time; None: as the speed has it.
         self.cancel_seconds: float | None = None
@@ -91,9 +91,10 @@ class Jobs:
         """Create a job from a parsed body, or raise what Google answers."""
         check_job(body, location)
         number, time = project_number(project), now()
-        admitted = self._admit_new(number, time)
-        job = JobRecord(new_id(), number, location, body, time, self.settings.speed, admitted=admitted)
+        job = JobRecord(new_id(), number, location, body, time, self.settings.speed)
         self._set_models(job)
+        self.models.check_tuning(job.base_model, body)
+        job.admitted = self._admit_new(number, time)
         job.list_from = time + self.lag.list_seconds
         job.get_from = time + self.lag.get_seconds
         back_fill(job)
@@ -111,7 +112,7 @@ class Jobs:
             return
         tuned = source["tunedModelName"].rpartition("/")[2].partition("@")[0]
         versions = self.store.versions_of(job.number, job.location, tuned)
-        job.base_model = versions[0].base_model if versions else _UNKNOWN_BASE
+        job.base_model = versions[0].base_model if versions else DEFAULT_MODEL
         source["baseModel"] = job.base_model
         display_name = job.body.get("tunedModelDisplayName")
         known = versions[0].body["tunedModelDisplayName"] if versions else None

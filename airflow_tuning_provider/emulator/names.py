@@ -35,13 +35,20 @@ def model_id(base_model: str) -> str:
     return base_model.rpartition("/")[2]
 
 
-def endpoint_location(location: str, base_model: str) -> str:
-    """Return the location of a tuned model's endpoint.
-
-    Gemini 3 and later are served from a multi-region even though their jobs are regional.
-    """
+def in_multi_regions(base_model: str) -> bool:
+    """Whether a model, Gemini 3 or later, is served from multi-regions although its jobs are regional."""
     match = re.match(r"gemini-(\d+)", model_id(base_model))
-    if match is None or int(match[1]) < 3:
+    return match is not None and int(match[1]) >= 3
+
+
+def is_multi_region(location: str) -> bool:
+    """Tell a multi-region from a region."""
+    return location in ("us", "eu")
+
+
+def endpoint_location(location: str, base_model: str) -> str:
+    """Return the location of a tuned model's endpoint."""
+    if not in_multi_regions(base_model):
         return location
     if location.startswith("europe-"):
         return "eu"

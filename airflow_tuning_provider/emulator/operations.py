@@ -10,6 +10,7 @@ from airflow_tuning_provider.emulator.clock import now, rfc3339
 from airflow_tuning_provider.emulator.errors import ApiError, found_errors, invalid_argument, not_found
 from airflow_tuning_provider.emulator.jobs import Jobs
 from airflow_tuning_provider.emulator.lifecycle import SUCCESS, JobRecord, view
+from airflow_tuning_provider.emulator.models import rebase_target
 from airflow_tuning_provider.emulator.names import new_id, project_number
 from airflow_tuning_provider.emulator.resources import tuning_job
 from airflow_tuning_provider.emulator.validation import TUNING_SPECS
@@ -17,8 +18,6 @@ from airflow_tuning_provider.emulator.validation import TUNING_SPECS
 # A path without an API version; the operation is then given as it was made.
 OPERATIONS_ALIAS = "ui"
 _TYPES = "type.googleapis.com/google.cloud.aiplatform."
-# What a rebase moves a tuned model to, where the request names no model.
-_NEWEST = {"gemini-2.5-flash-lite": "gemini-3.1-flash-lite", "gemini-2.5-flash": "gemini-3.5-flash"}
 _LONGEST_WAIT = 60.0
 _POLL = 0.05
 
@@ -39,7 +38,7 @@ class Operations:
         for name in [name for name in new if name in TUNING_SPECS and specs and name not in specs]:
             del new[name]
         if not body.get("tuningJob", {}).get("baseModel"):
-            new["baseModel"] = _NEWEST.get(source.base_model, source.base_model)
+            new["baseModel"] = rebase_target(source.base_model)
         job = self.jobs.create(project, location, new)
         id_ = new_id()
         name = f"{job.name}/operations/{id_}"

@@ -10,6 +10,7 @@ from airflow_tuning_provider.emulator.backfill import accept_data, back_fill, ma
 from airflow_tuning_provider.emulator.clock import now, parse_rfc3339
 from airflow_tuning_provider.emulator.errors import invalid_argument
 from airflow_tuning_provider.emulator.lifecycle import JobRecord, pin
+from airflow_tuning_provider.emulator.models import DEFAULT_MODEL
 from airflow_tuning_provider.emulator.names import model_id, new_id, project_number
 from airflow_tuning_provider.emulator.protojson import parse
 from airflow_tuning_provider.emulator.schema import camel_case
@@ -17,7 +18,6 @@ from airflow_tuning_provider.emulator.validation import tuning_spec
 
 _PARENT = re.compile(r"projects/([^/]+)/locations/([^/]+)")
 _MAX_COUNT = 1_000_000
-_BASE_MODEL = "gemini-3.5-flash"
 _SPEC = {"trainingDatasetUri": "gs://bucket/train.jsonl"}
 
 
@@ -48,13 +48,13 @@ class Seed:
         given = {camel_case(key): value for key, value in self.job.items()}
         body = parse("TuningJob", self.job, "v1beta1", "job")
         if "preTunedModel" not in body:
-            body.setdefault("baseModel", _BASE_MODEL)
+            body.setdefault("baseModel", DEFAULT_MODEL)
         if not tuning_spec(body)[0]:
             body["supervisedTuningSpec"] = dict(_SPEC)
         created = _created(given.pop("createTime", None))
         number = project_number(self.project)
         first = JobRecord("", number, self.location, body, created, speed, admitted=created)
-        first.base_model = model_id(body.get("baseModel", _BASE_MODEL))
+        first.base_model = model_id(body.get("baseModel", DEFAULT_MODEL))
         back_fill(first)
         accept_data(first, made_up_data(first), created)
         if given.get("state") is not None:

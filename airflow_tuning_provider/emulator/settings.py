@@ -21,6 +21,7 @@ class Settings:
     token_lifetime: float = 3600.0
     datasets: str = "auto"
     read_datasets: bool = False
+    retired_models: str = "accept"
     allow_remote: bool = False
     tls_cert: Path | None = None
     tls_key: Path | None = None

@@ -37,6 +37,7 @@ class Store:
 
     def __init__(self, path: Path | None = None) -> None:
         self._db = _open(path)
+        self._durable = path is not None
         self._jobs: dict[str, JobRecord] = {}
         # Oldest first.
         self._by_scope: dict[Scope, list[JobRecord]] = {}
@@ -79,6 +80,8 @@ class Store:
 
     def save(self, job: JobRecord) -> None:
         """Write a changed job."""
+        if not self._durable:
+            return
         record = json.dumps(vars(job))
         self._db.execute("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?)", (job.id, job.sequence, record))
 

@@ -7,8 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from airflow_tuning_provider.emulator.errors import found_errors, invalid_argument
-from airflow_tuning_provider.emulator.names import model_id
+from airflow_tuning_provider.emulator.errors import found_errors
 from airflow_tuning_provider.emulator.schema import MESSAGES, ONEOFS, Field, snake_case
 
 Violation = tuple[str, str]
@@ -20,10 +19,6 @@ _KMS_KEY = re.compile(r"projects/[^/]+/locations/([^/]+)/keyRings/[^/]+/cryptoKe
 _MAX_LABELS = 64
 _MAX_LABEL_LENGTH = 64
 _MAX_DISPLAY_NAME = 128
-# Retired, or never tunable over this API.
-_UNSUPPORTED_MODEL = re.compile(r"gemini-(1\.|2\.0|pro$|ultra)|text-|chat-|code-|codechat-")
-_SIXTEEN = "ADAPTER_SIZE_SIXTEEN"
-_THIRTY_TWO = "ADAPTER_SIZE_THIRTY_TWO"
 
 TUNING_SPECS = ONEOFS["TuningJob"]["tuning_spec"]
 
@@ -37,7 +32,7 @@ def tuning_spec(job: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def check_job(job: dict[str, Any], location: str) -> None:
-    """Raise Google's 400 for a job that Vertex AI would not accept."""
+    """Raise Google's 400 for a job that Vertex AI would not accept, whatever its model."""
     violations = [
         *_check_sources(job),
         *_check_required("TuningJob", job, "tuning_job"),
@@ -50,7 +45,6 @@ def check_job(job: dict[str, Any], location: str) -> None:
     ]
     if violations:
         raise found_errors(violations)
-    _check_model(job)
 
 
 def _check_sources(job: dict[str, Any]) -> Iterator[Violation]:
@@ -174,13 +168,3 @@ def _check_evaluation(job: dict[str, Any]) -> Iterator[Violation]:
                 f"{path}.output_config.gcs_destination.output_uri_prefix",
                 "output_uri_prefix should be a GCS URI." if prefix else _REQUIRED,
             )
-
-
-def _check_model(job: dict[str, Any]) -> None:
-    model = model_id(job.get("baseModel", ""))
-    if _UNSUPPORTED_MODEL.match(model):
-        raise invalid_argument(f"Base model {model} is not supported")
-    adapter = tuning_spec(job)[1].get("hyperParameters", {}).get("adapterSize")
-    too_big = model.startswith("gemini-") and adapter == _THIRTY_TWO
-    if too_big or (model.startswith("gemini-2.5-pro") and adapter == _SIXTEEN):
-        raise invalid_argument("The adapter size is not supported for this base model.")

@@ -15,7 +15,7 @@ from airflow_tuning_provider.emulator.testing import Emulator
 
 JOBS = "/v1/projects/my-project/locations/us-central1/tuningJobs"
 BODY = {
-    "baseModel": "gemini-2.5-flash",
+    "baseModel": "gemini-3.5-flash",
     "supervisedTuningSpec": {"trainingDatasetUri": "gs://bucket/train.jsonl"},
 }
 

@@ -47,7 +47,7 @@ def call(reading: Emulator) -> Client:
 
 
 def tune(call: Client, uri: str, spec: str = "supervisedTuningSpec", **more: Any) -> dict[str, Any]:
-    body = {spec: {"trainingDatasetUri": uri, **more}, "baseModel": "gemini-2.5-flash"}
+    body = {spec: {"trainingDatasetUri": uri, **more}, "baseModel": "gemini-3.5-flash"}
     if spec != "supervisedTuningSpec":
         body["supervisedTuningSpec"] = None
     return call.create(**body)
@@ -152,7 +152,7 @@ def test_validation_data_are_checked_too(call: Client, storage: Storage) -> None
 )
 def test_the_form_of_a_uri_is_checked_at_once(call: Client, uri: str) -> None:
     spec = {"trainingDatasetUri": uri, "validationDatasetUri": "gs://bucket/val.json"}
-    answer = call("POST", JOBS, {"baseModel": "gemini-2.5-flash", "supervisedTuningSpec": spec})
+    answer = call("POST", JOBS, {"baseModel": "gemini-3.5-flash", "supervisedTuningSpec": spec})
     assert answer.status == 400
     prefix = "tuning_job.supervised_tuning_spec."
     assert answer.error["message"] == (
@@ -185,7 +185,7 @@ def test_a_tuned_endpoint_answers_from_its_data_and_the_base_model_does_not(
     call: Client, storage: Storage
 ) -> None:
     job = wait_for(call, tune(call, storage.put("good.jsonl", GOOD))["name"], "JOB_STATE_SUCCEEDED")
-    base = "projects/my-project/locations/us-central1/publishers/google/models/gemini-2.5-flash"
+    base = "projects/my-project/locations/global/publishers/google/models/gemini-3.5-flash"
     for endpoint in {c["endpoint"] for c in job["tunedModel"]["checkpoints"]}:
         assert text_of(generate(call, endpoint, "Tell me the capital of France")) == "Paris, on the Seine."
     assert text_of(generate(call, job["tunedModel"]["endpoint"], "spider: legs?")) == "Eight legs."
@@ -218,9 +218,8 @@ def test_an_endpoint_is_there_only_after_success(call: Client, storage: Storage,
     created = tune(call, storage.put("good.jsonl", GOOD))
     endpoint = wait_for(call, created["name"], "JOB_STATE_SUCCEEDED")["tunedModel"]["endpoint"]
     body = {"contents": [turn("user", "x")]}
-    assert (
-        call("POST", f"/v1/{endpoint.replace('us-central1', 'us-east1')}:generateContent", body).status == 404
-    )
+    elsewhere = endpoint.replace("/locations/us/", "/locations/eu/")
+    assert call("POST", f"/v1/{elsewhere}:generateContent", body).status == 404
     reading.set_state(created["name"], "JOB_STATE_FAILED")
     assert call("POST", f"/v1/{endpoint}:generateContent", body).status == 404
 
@@ -229,7 +228,7 @@ def test_an_endpoint_is_there_only_after_success(call: Client, storage: Storage,
     "body", [{}, {"contents": []}, {"contents": [turn("assistant", "x")]}, {"contents": "x"}]
 )
 def test_a_bad_question_is_refused(call: Client, body: dict[str, Any]) -> None:
-    model = "/v1/projects/p/locations/global/publishers/google/models/gemini-2.5-flash"
+    model = "/v1/projects/p/locations/global/publishers/google/models/gemini-3.5-flash"
     assert call("POST", f"{model}:generateContent", body).error["status"] == "INVALID_ARGUMENT"
 
 

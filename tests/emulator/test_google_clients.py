@@ -91,7 +91,7 @@ def test_genai_tunes_and_asks(gen: genai.Client, emulator: Emulator) -> None:
         labels={"team": "a"},
     )
     dataset = types.TuningDataset(gcs_uri=TRAIN)
-    job = gen.tunings.tune(base_model="gemini-2.5-flash", training_dataset=dataset, config=config)
+    job = gen.tunings.tune(base_model="gemini-3.5-flash", training_dataset=dataset, config=config)
     assert job.state == types.JobState.JOB_STATE_PENDING
     everything_valid(emulator)
     wait_for(Client(emulator.url), job.name, "JOB_STATE_SUCCEEDED")
@@ -105,7 +105,8 @@ def test_genai_tunes_and_asks(gen: genai.Client, emulator: Emulator) -> None:
     tuned = gen.models.generate_content(model=job.tuned_model.endpoint, contents="What is 7 plus 7?")
     assert tuned.text == "It is 14."
     assert tuned.usage_metadata.prompt_token_count > 0
-    plain = gen.models.generate_content(model="gemini-2.5-flash", contents="What is 7 plus 7?")
+    base = f"{PARENT.replace('us-central1', 'global')}/publishers/google/models/gemini-3.5-flash"
+    plain = gen.models.generate_content(model=base, contents="What is 7 plus 7?")
     assert "14" not in plain.text
     everything_valid(emulator)
 
@@ -115,7 +116,7 @@ def test_genai_lists_in_pages_and_filters(gen: genai.Client, emulator: Emulator)
     for i in range(5):
         config = types.CreateTuningJobConfig(labels={"n": str(i % 2)})
         dataset = types.TuningDataset(gcs_uri=TRAIN)
-        job = gen.tunings.tune(base_model="gemini-2.5-flash", training_dataset=dataset, config=config)
+        job = gen.tunings.tune(base_model="gemini-3.5-flash", training_dataset=dataset, config=config)
         names.append(job.name)
     assert [job.name for job in gen.tunings.list(config={"page_size": 2})] == names[::-1]
     some = gen.tunings.list(config={"page_size": 2, "filter": 'labels.n=1 AND state!="JOB_STATE_FAILED"'})
@@ -125,7 +126,7 @@ def test_genai_lists_in_pages_and_filters(gen: genai.Client, emulator: Emulator)
 
 def test_genai_cancels(gen: genai.Client, emulator: Emulator) -> None:
     dataset = types.TuningDataset(gcs_uri=TRAIN)
-    job = gen.tunings.tune(base_model="gemini-2.5-flash", training_dataset=dataset)
+    job = gen.tunings.tune(base_model="gemini-3.5-flash", training_dataset=dataset)
     gen.tunings.cancel(name=job.name)
     wait_for(Client(emulator.url), job.name, "JOB_STATE_CANCELLED")
     job = gen.tunings.get(name=job.name)
@@ -146,7 +147,7 @@ def test_genai_preference_and_continuous_tuning(
         method="PREFERENCE_TUNING", beta=0.1, adapter_size="ADAPTER_SIZE_ONE"
     )
     dataset = types.TuningDataset(gcs_uri=uri)
-    job = gen.tunings.tune(base_model="gemini-2.5-flash", training_dataset=dataset, config=config)
+    job = gen.tunings.tune(base_model="gemini-3.5-flash", training_dataset=dataset, config=config)
     wait_for(Client(emulator.url), job.name, "JOB_STATE_SUCCEEDED")
     job = gen.tunings.get(name=job.name)
     assert job.preference_optimization_spec.hyper_parameters.beta == 0.1
@@ -159,7 +160,7 @@ def test_genai_preference_and_continuous_tuning(
 def test_genai_sees_errors(gen: genai.Client, emulator: Emulator) -> None:
     dataset = types.TuningDataset(gcs_uri="gs://bucket/train.csv")
     with pytest.raises(errors.ClientError, match="should be a GCS object of type JSONL") as bad:
-        gen.tunings.tune(base_model="gemini-2.5-flash", training_dataset=dataset)
+        gen.tunings.tune(base_model="gemini-3.5-flash", training_dataset=dataset)
     assert bad.value.status == "INVALID_ARGUMENT"
     with pytest.raises(errors.ClientError) as missing:
         gen.tunings.get(name=f"{PARENT}/tuningJobs/1")
@@ -173,7 +174,7 @@ def test_genai_sees_errors(gen: genai.Client, emulator: Emulator) -> None:
 async def test_genai_asynchronously(emulator: Emulator) -> None:
     client = genai_client(emulator, "v1")
     dataset = types.TuningDataset(gcs_uri=TRAIN)
-    job = await client.aio.tunings.tune(base_model="gemini-2.5-flash", training_dataset=dataset)
+    job = await client.aio.tunings.tune(base_model="gemini-3.5-flash", training_dataset=dataset)
     await client.aio.tunings.cancel(name=job.name)
     assert (await client.aio.tunings.get(name=job.name)).state.value.startswith("JOB_STATE_CANCELL")
 
@@ -182,7 +183,7 @@ def test_genai_repeats_a_create_that_was_lost(emulator: Emulator) -> None:
     retry = types.HttpRetryOptions(attempts=3, initial_delay=0.01, max_delay=0.02)
     client = genai_client(emulator, "v1", retry_options=retry)
     emulator.fault(status=503, method="POST", times=2)
-    client.tunings.tune(base_model="gemini-2.5-flash", training_dataset=types.TuningDataset(gcs_uri=TRAIN))
+    client.tunings.tune(base_model="gemini-3.5-flash", training_dataset=types.TuningDataset(gcs_uri=TRAIN))
     assert [r["status"] for r in emulator.requests()] == [503, 503, 200]
 
 
@@ -194,7 +195,7 @@ def body(module: Any, uri: str = TRAIN, **more: Any) -> Any:
         training_dataset_uri=uri,
         hyper_parameters=module.SupervisedHyperParameters(epoch_count=3, adapter_size="ADAPTER_SIZE_FOUR"),
     )
-    return module.TuningJob(base_model="gemini-2.5-flash", supervised_tuning_spec=spec, **more)
+    return module.TuningJob(base_model="gemini-3.5-flash", supervised_tuning_spec=spec, **more)
 
 
 def test_gapic_tunes(gapic: tuple[Any, Any], emulator: Emulator) -> None:

@@ -29,7 +29,7 @@ def test_a_job_runs_to_its_tuned_model(call: Client) -> None:
     assert re.fullmatch(r"projects/\d{12}/locations/us-central1/tuningJobs/\d{19}", created["name"])
     assert created["state"] == "JOB_STATE_PENDING"
     assert created["labels"] == {"team": "a"}
-    assert re.fullmatch(r"gemini-2\.5-flash-[0-9a-f-]{36}", created["tunedModelDisplayName"])
+    assert re.fullmatch(r"gemini-3\.5-flash-[0-9a-f-]{36}", created["tunedModelDisplayName"])
     assert "startTime" not in created
     assert "tunedModel" not in created
     job = wait_for(call, created["name"], "JOB_STATE_SUCCEEDED")
@@ -177,7 +177,7 @@ def test_continuous_tuning_makes_a_version_of_the_same_model(call: Client, emula
     first = emulator.set_state(call.create()["name"], "JOB_STATE_SUCCEEDED")
     body = {"preTunedModel": {"tuned_model_name": first["tunedModel"]["model"]}, "baseModel": None}
     second = call.create(**body)
-    assert second["preTunedModel"]["baseModel"] == "gemini-2.5-flash"
+    assert second["preTunedModel"]["baseModel"] == "gemini-3.5-flash"
     assert second["tunedModelDisplayName"] == first["tunedModelDisplayName"]
     tuned = emulator.set_state(second["name"], "JOB_STATE_SUCCEEDED")["tunedModel"]["model"]
     assert tuned == first["tunedModel"]["model"].replace("@1", "@2")

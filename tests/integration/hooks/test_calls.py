@@ -345,9 +345,16 @@ class TestGenerate:
         }
 
     def test_a_model_id_means_google_s_model(self, hook: Driver, emulator: Emulator) -> None:
-        hook.generate_content("gemini-3.5-flash", "Hello")
+        # It does not answer in a region.
+        with pytest.raises(TuningNotFoundError, match="Publisher Model"):
+            hook.generate_content("gemini-3.5-flash", "Hello")
         path = f"/v1/{PARENT}/publishers/google/models/gemini-3.5-flash:generateContent"
         assert emulator.requests()[-1]["path"] == path
+
+    def test_a_model_s_full_name_says_where_to_ask(self, hook: Driver, emulator: Emulator) -> None:
+        name = f"{PARENT.rpartition('/')[0]}/global/publishers/google/models/gemini-3.5-flash"
+        assert hook.generate_content(name, "Hello")["candidates"]
+        assert emulator.requests()[-1]["path"] == f"/v1/{name}:generateContent"
 
     def test_a_tuned_model_s_name_is_refused_with_the_right_hint(self, hook: Driver) -> None:
         with pytest.raises(TuningInvalidInputError, match="through its endpoint"):
