@@ -39,6 +39,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["--speed", "nan"], ["--speed", "'nan'", "above 0"]),
         (["--concurrent-jobs", "0"], ["--concurrent-jobs", "'0'", "from 1"]),
         (["--over-quota", "drop"], ["--over-quota", "'drop'", "queue", "reject"]),
+        (["--retired-models", "maybe"], ["--retired-models", "'maybe'", "accept", "refuse"]),
         (["--datasets", "maybe"], ["--datasets", "'maybe'", "auto"]),
         (["--token-lifetime", "-1"], ["--token-lifetime", "'-1'", "above 0"]),
         (["--token", ""], ["--token", "empty"]),
@@ -54,6 +55,15 @@ def test_a_bad_option_is_named(arguments: list[str], said: list[str]) -> None:
     message = done.stderr.strip().splitlines()[-1]
     assert all(word in message for word in said), message
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("package", ["fastapi", "uvicorn"])
+def test_a_missing_package_is_named_with_its_extra(tmp_path: Path, package: str) -> None:
+    (tmp_path / "sitecustomize.py").write_text(f"import sys\nsys.modules[{package!r}] = None\n")
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    hint = rf"The emulator needs {package}: pip install 'airflow-tuning-provider\[emulator\]'$"
+    with pytest.raises(EmulatorError, match=hint), Emulator(env={"PYTHONPATH": path}):
+        pass
 
 
 def test_a_port_in_use_and_a_state_file_that_is_none(tmp_path: Path) -> None:
