@@ -30,6 +30,7 @@ from airflow_tuning_provider.emulator.filters import Subject, parse_filter
 from airflow_tuning_provider.emulator.lifecycle import (
     CANCELLING,
     JobRecord,
+    as_of,
     end_time,
     pin,
     view,
@@ -242,12 +243,13 @@ class Jobs:
         page: list[dict[str, Any]] = []
         last: Place = (0.0, 0)
         for job in self.store.newest_first((number, location), parsed.label, before):
-            seen = max(job.created, time - self.lag.list_state_seconds)
-            if time < job.list_from or (text and not parsed.matches(_subject(job, seen))):
+            then = max(job.created, time - self.lag.list_state_seconds)
+            seen = as_of(job, then) if then < time else job
+            if time < job.list_from or (text and not parsed.matches(_subject(seen, then))):
                 continue
             if len(page) == size:
                 return {"tuningJobs": page, "nextPageToken": page_token(last, text)}
-            page.append(shown(job, seen, version, wanted))
+            page.append(shown(seen, then, version, wanted))
             last = job.place
         return {"tuningJobs": page} if page else {}
 

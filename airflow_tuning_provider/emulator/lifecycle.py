@@ -118,10 +118,15 @@ class View:
         return self.state in TERMINAL
 
 
-def view(job: JobRecord, now: float) -> View:
-    """Return the job as it is, or was, at a moment."""
-    while job.pinned is not None and now < job.pinned["at"]:
+def as_of(job: JobRecord, then: float) -> JobRecord:
+    """Return what was known of the job at a moment of the past: without the states set by hand since."""
+    while job.pinned is not None and then < job.pinned["at"]:
         job = replace(job, **job.pinned["before"])
+    return job
+
+
+def view(job: JobRecord, now: float) -> View:
+    """Return the job as it is at a moment."""
     if job.pinned is not None and (job.cancel_asked is None or job.cancel_asked <= job.pinned["at"]):
         return _pinned(job, now)
     if job.cancel_asked is not None and now >= job.cancel_asked:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_tuning_provider.emulator.lifecycle import pin, view
+from airflow_tuning_provider.emulator.lifecycle import as_of, pin, view
 from airflow_tuning_provider.emulator.testing import Emulator, EmulatorError
 
 from .conftest import JOBS, Client
@@ -89,7 +89,9 @@ def test_a_state_of_the_past_is_exact() -> None:
         pin(tuning, state, None, at)
     tuning.cancel_asked = 300.0
     pin(tuning, "JOB_STATE_FAILED", None, 400.0)
-    assert [view(tuning, t).state.removeprefix("JOB_STATE_") for t in (60, 125, 131, 250, 305, 350, 401)] == [
+    assert [
+        view(as_of(tuning, t), t).state.removeprefix("JOB_STATE_") for t in (60, 125, 131, 250, 305, 350, 401)
+    ] == [
         "PENDING",
         "RUNNING",
         "PAUSED",
