@@ -6,62 +6,10 @@ All are :class:`TuningError`, an ``AirflowException``. Those that a retry cannot
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
-from airflow_tuning_provider.api import failure
-from airflow_tuning_provider.api.errors import ApiError, ErrorKind
-from airflow_tuning_provider.api.inputs import InvalidInputError
-from airflow_tuning_provider.api.states import Outcome, outcome
-
-try:
-    from airflow.sdk.exceptions import (
-        AirflowException,
-        AirflowFailException,
-        AirflowNotFoundException,
-        AirflowSensorTimeout,
-        AirflowSkipException,
-        TaskDeferralError,
-        TaskDeferralTimeout,
-    )
-except ImportError:  # Airflow 3.1 keeps them in the core package only
-    from airflow.exceptions import (  # type: ignore[no-redef, attr-defined]
-        AirflowException,
-        AirflowFailException,
-        AirflowNotFoundException,
-        AirflowSensorTimeout,
-        AirflowSkipException,
-        TaskDeferralError,
-        TaskDeferralTimeout,
-    )
-
-__all__ = [
-    "AirflowNotFoundException",
-    "AirflowSensorTimeout",
-    "AirflowSkipException",
-    "TaskDeferralError",
-    "TaskDeferralTimeout",
-    "TuningAuthenticationError",
-    "TuningBadRequestError",
-    "TuningError",
-    "TuningFateUnknownError",
-    "TuningInvalidInputError",
-    "TuningJobCancelledError",
-    "TuningJobFailedError",
-    "TuningJobFailedPermanentlyError",
-    "TuningNotFoundError",
-    "TuningPermissionError",
-    "TuningQuotaError",
-    "TuningSensorTimeoutError",
-    "TuningUnavailableError",
-    "TuningWaitTimeoutError",
-    "error_from",
-    "error_from_event",
-    "job_error",
-    "refusing_invalid_input",
-    "timed_out",
-]
+from airflow_tuning_provider._compat import AirflowException, AirflowFailException, AirflowSensorTimeout
+from airflow_tuning_provider.api.errors import ApiError
 
 
 class TuningError(AirflowException):
@@ -123,6 +71,10 @@ class TuningFateUnknownError(TuningError):
     """Whether a job was created could not be found out: look before paying again."""
 
 
+class TuningRebaseUnknownError(TuningFateUnknownError, AirflowFailException):
+    """Whether a rebase was started could not be found out; it is not sent again by itself."""
+
+
 class TuningJobFailedError(TuningError):
     """The job ended without success; a new job may succeed."""
 
@@ -139,103 +91,9 @@ class TuningWaitTimeoutError(TuningError):
     """The job did not end within ``timeout``."""
 
 
+class TuningDeadlineError(TuningWaitTimeoutError, AirflowFailException):
+    """The job's time is up for good: a retry could only pay for another one."""
+
+
 class TuningSensorTimeoutError(TuningWaitTimeoutError, AirflowSensorTimeout):
     """The sensor's ``timeout`` passed; like every sensor timeout it is not retried."""
-
-
-_CLASSES: dict[ErrorKind, type[TuningError]] = {
-    ErrorKind.BAD_REQUEST: TuningBadRequestError,
-    ErrorKind.UNAUTHENTICATED: TuningAuthenticationError,
-    ErrorKind.NOT_PERMITTED: TuningPermissionError,
-    ErrorKind.NOT_FOUND: TuningNotFoundError,
-    ErrorKind.QUOTA: TuningQuotaError,
-    ErrorKind.UNAVAILABLE: TuningUnavailableError,
-    ErrorKind.BAD_RESPONSE: TuningUnavailableError,
-}
-_ADVICE: dict[ErrorKind, str] = {
-    ErrorKind.UNAUTHENTICATED: "Check the credentials of the Airflow connection.",
-    ErrorKind.NOT_PERMITTED: (
-        "Grant the principal the role roles/aiplatform.user, and access to the dataset's bucket."
-    ),
-    ErrorKind.NOT_FOUND: "Check the name, its project and its location.",
-    ErrorKind.QUOTA: "Wait, or ask Google for more of this quota.",
-}
-
-
-def error_from(
-    error: ApiError,
-    what: str,
-    *,
-    principal: str | None = None,
-    tuning_job_name: str | None = None,
-    outlook: str = "",
-) -> TuningError:
-    """Return the exception for a failed call.
-
-    :param error: the failed call.
-    :param what: the call in words.
-    :param principal: who asked, if known.
-    :param tuning_job_name: the job concerned.
-    :param outlook: whether the job may still cost money, and what a retry will do.
-    """
-    who = f" as {principal}" if principal else ""
-    parts = [f"Could not {what}{who}: {error}", _ADVICE.get(error.kind, ""), outlook]
-    return _CLASSES[error.kind](
-        "\n".join(part for part in parts if part), tuning_job_name=tuning_job_name, api_error=error
-    )
-
-
-def error_from_event(event: Mapping[str, Any], what: str, **kwargs: Any) -> TuningError:
-    """Return the exception for a failed call that a trigger reported, of the class it had there.
-
-    :param event: the trigger's event: ``kind``, ``message``, ``http_status``, ``rpc_status``.
-    :param what: the call in words.
-    :param kwargs: further arguments of :func:`error_from`.
-    """
-    try:
-        kind = ErrorKind(event.get("kind"))
-    except ValueError:
-        kind = ErrorKind.UNAVAILABLE
-    error = ApiError(kind, str(event.get("message", "")), event.get("http_status"), event.get("rpc_status"))
-    return error_from(error, what, **kwargs)
-
-
-def job_error(job: Mapping[str, Any], *, retry: str = "", final: bool = False) -> TuningError | None:
-    """Return the exception for a job that ended without success, ``None`` for any other job.
-
-    :param job: the job as the API returned it.
-    :param retry: a sentence on what a retry of the task will do.
-    :param final: whether a retry of the task cannot help, as for a sensor: an ended job stays ended.
-    """
-    ended = outcome(str(job.get("state")))
-    if ended in (Outcome.WAITING, Outcome.SUCCEEDED):
-        return None
-    name = job.get("name")
-    if ended is Outcome.CANCELLED:
-        if not final:
-            retry = "The task is not retried: somebody cancelled the job. Clear the task to create a new one."
-        return TuningJobCancelledError(failure.describe(job, retry=retry), tuning_job_name=name)
-    permanent = failure.is_permanent(job.get("error"))
-    if permanent and not final:
-        retry = (
-            "The task is not retried: the same job would fail again. Change the input, then clear the task."
-        )
-    error_class = TuningJobFailedPermanentlyError if permanent or final else TuningJobFailedError
-    return error_class(failure.describe(job, retry=retry), tuning_job_name=name)
-
-
-def timed_out(name: str) -> TuningWaitTimeoutError:
-    """Return the exception for a wait for ``name`` whose time is up; the job itself is not touched."""
-    message = f"{name} did not end in time; it goes on and may cost money."
-    return TuningWaitTimeoutError(message, tuning_job_name=name)
-
-
-@contextmanager
-def refusing_invalid_input() -> Iterator[None]:
-    """Turn the core's ``InvalidInputError`` into the task's permanent failure."""
-    try:
-        yield
-    except InvalidInputError as error:
-        raise TuningInvalidInputError(
-            f"{error}. Nothing was sent.", field=error.field, value=error.value
-        ) from None

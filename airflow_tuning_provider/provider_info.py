@@ -32,7 +32,7 @@ def get_provider_info() -> dict[str, Any]:
                 "tags": ["gcp"],
             }
         ],
-        "operators": [_modules("operators", "tuning_job", "sweep")],
+        "operators": [_modules("operators", "tuning_job", "orphans")],
         "sensors": [_modules("sensors")],
         "hooks": [_modules("hooks")],
         "triggers": [_modules("triggers")],

@@ -37,7 +37,7 @@ class OneLoopPerJobTrigger(BaseTrigger):
         while time.time() < self.end_time:
             job = await asyncio.to_thread(hook.get_tuning_job, self.tuning_job_name)
             if job["state"] not in ("JOB_STATE_PENDING", "JOB_STATE_RUNNING"):
-                yield TriggerEvent({"status": "ended", "tuning_job_name": self.tuning_job_name})
+                yield TriggerEvent({"status": "ended", "name": self.tuning_job_name})
                 return
             await asyncio.sleep(self.poll_interval)
-        yield TriggerEvent({"status": "timeout", "tuning_job_name": self.tuning_job_name})
+        yield TriggerEvent({"status": "timeout", "name": self.tuning_job_name})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import random
@@ -12,19 +11,20 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from airflow_tuning_provider.emulator.testing import Emulator
-from airflow_tuning_provider.hooks.tuning_job import TuningJobAsyncHook
+from airflow_tuning_provider.hooks.tuning_job import TuningJobHook
 from benchmarks.measure import ROOT, Figures
 
 BODY = {
     "baseModel": "gemini-3.5-flash",
     "supervisedTuningSpec": {"trainingDatasetUri": "gs://bucket/a.jsonl"},
 }
-_CONCURRENT_CREATES = 20
+_CONCURRENT_CREATES = 4
 
 
 class Jobs:
@@ -37,17 +37,9 @@ class Jobs:
         connection = json.dumps({"conn_type": "vertex_ai_tuning", "password": "a-token", "extra": extra})
         self.environment = {"AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT": connection}
         os.environ |= self.environment
-        self.names = asyncio.run(self._create(count))
-
-    async def _create(self, count: int) -> list[str]:
-        places = asyncio.Semaphore(_CONCURRENT_CREATES)
-        async with TuningJobAsyncHook() as hook:
-
-            async def create() -> str:
-                async with places:
-                    return str((await hook.create_tuning_job(BODY))["name"])
-
-            return list(await asyncio.gather(*(create() for _ in range(count))))
+        with TuningJobHook() as hook, ThreadPoolExecutor(_CONCURRENT_CREATES) as pool:
+            hook.open()
+            self.names = [job["name"] for job in pool.map(hook.create_tuning_job, [BODY] * count)]
 
     def __enter__(self) -> Jobs:
         return self

@@ -97,7 +97,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
         await asyncio.sleep(0.05)
         while runner.events:
             event = runner.events.popleft()[1]
-            events[event.payload["tuning_job_name"]] = time.time()
+            events[event.payload["name"]] = time.time()
     spent = time.process_time() - cpu
     watcher.cancel()
     elapsed = time.monotonic() - start

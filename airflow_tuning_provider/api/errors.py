@@ -6,7 +6,6 @@ Google's error envelope is ``{"error": {"code", "message", "status", "details": 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import Any
 
-from airflow_tuning_provider.api.inputs import shorten
+from airflow_tuning_provider.api.inputs import parse_json, shorten
 
 _SHOWN_VIOLATIONS = 20
 
@@ -35,6 +34,11 @@ class ErrorKind(Enum):
     def transient(self) -> bool:
         """Whether the same call may succeed later without anybody changing anything."""
         return self in (ErrorKind.QUOTA, ErrorKind.UNAVAILABLE, ErrorKind.BAD_RESPONSE)
+
+    @property
+    def refusal(self) -> bool:
+        """Whether it was this caller who was refused: another key or account may be let in."""
+        return self in (ErrorKind.UNAUTHENTICATED, ErrorKind.NOT_PERMITTED)
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,8 @@ _KINDS = {
     499: ErrorKind.UNAVAILABLE,  # CANCELLED: the server gave the call up, nobody refused it
 }
 
+_FOREIGN_KINDS = {403: ErrorKind.UNAVAILABLE, 404: ErrorKind.BAD_REQUEST, 429: ErrorKind.UNAVAILABLE}
+
 
 def kind_of_status(http_status: int) -> ErrorKind:
     """Classify an HTTP status.
@@ -118,11 +124,12 @@ def parse_error(http_status: int, headers: Mapping[str, str], content: bytes, *,
     retry_after = parse_retry_after(_header(headers, "retry-after"), now)
     envelope = _envelope(content)
     if envelope is None:
-        # Whoever said 404 was not the API: it does not say that the resource is gone.
-        foreign = http_status == 404
-        hint = ". Check the location, and the API endpoint of the connection" if foreign else ""
+        # Whoever said so was not the API: 404 does not say that the resource is gone, nor 429 that a create was
+        # refused for lack of quota.
+        kind = _FOREIGN_KINDS.get(http_status, kind_of_status(http_status))
+        hint = ". Check the location, and the API endpoint of the connection" if http_status == 404 else ""
         return ApiError(
-            ErrorKind.BAD_REQUEST if foreign else kind_of_status(http_status),
+            kind,
             f"the server answered HTTP {http_status} without Google's error envelope: "
             f"{_excerpt(content)}{hint}",
             http_status=http_status,
@@ -176,7 +183,7 @@ def _duration(value: object) -> float | None:
 
 def _envelope(content: bytes) -> Mapping[str, Any] | None:
     try:
-        payload = json.loads(content)
+        payload = parse_json(content)
     except (ValueError, RecursionError):
         return None
     envelope = payload.get("error") if isinstance(payload, dict) else None

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_tuning_provider.api.console import tuning_job_url
-from airflow_tuning_provider.api.inputs import as_int, shorten
-from airflow_tuning_provider.api.manifest import as_list, data_stats
-from airflow_tuning_provider.api.states import has_ended_in_words
+from airflow_tuning_provider.api.console import tuned_model_url, tuning_job_url
+from airflow_tuning_provider.api.inputs import as_int, as_list, as_mapping, as_text, shorten
+from airflow_tuning_provider.api.manifest import data_stats
+from airflow_tuning_provider.api.states import JobState, has_ended_in_words
 from airflow_tuning_provider.api.tuning_job import training_dataset
 
 # google.rpc.Code: https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto
@@ -23,8 +23,10 @@ _SHOWN_REASONS = 5
 
 
 def error_code(error: object) -> int | None:
-    """Return the google.rpc code of a job's or an operation's ``error``."""
-    return as_int(error.get("code")) if isinstance(error, Mapping) else None
+    """Return the google.rpc code of a job's or an operation's ``error``, also if it is given by name."""
+    code = as_mapping(error).get("code")
+    named = (number for number, name in _CODES.items() if name == code)
+    return next(named, None) or as_int(code)
 
 
 def code_name(code: int | None) -> str:
@@ -32,25 +34,47 @@ def code_name(code: int | None) -> str:
     return _CODES.get(code or 0, f"code {code}" if code else "no error code")
 
 
-def is_permanent(error: object) -> bool:
-    """Whether running the same job again must fail in the same way.
+def uploaded_model(job: Mapping[str, Any]) -> str | None:
+    """Return the model of a job that failed only after the model was there, ``None`` for any other job.
 
-    :param error: the job's ``error``.
+    The service reports so a model that it could not deploy: tuned, uploaded to the Model Registry, and paid for.
+
+    :param job: the job as the API returned it.
     """
-    return error_code(error) in _PERMANENT
+    model = as_text(as_mapping(job.get("tunedModel")).get("model"))
+    return model if job.get("state") == JobState.FAILED.value else None
+
+
+def is_permanent(job: Mapping[str, Any]) -> bool:
+    """Whether a retry must not run a failed job again: it would fail in the same way, or its model is there.
+
+    :param job: the job as the API returned it.
+    """
+    return uploaded_model(job) is not None or error_code(job.get("error")) in _PERMANENT
 
 
 def describe(job: Mapping[str, Any], *, retry: str) -> str:
-    """Say how a job ended: state, the API's words, dataset, dropped examples, link, what a retry does.
+    """Say how a job ended: state, the API's words, model, dataset, dropped examples, link, what a retry does.
 
     :param job: the job as the API returned it.
     :param retry: a sentence on what a retry of the task will do; empty for none.
     """
-    error = job.get("error") if isinstance(job.get("error"), Mapping) else None
+    error = job.get("error")
     lines = [f"Tuning job {job.get('name')} {has_ended_in_words(str(job.get('state')))}."]
-    if error:
+    if isinstance(error, Mapping) and error:
         message = shorten(str(error.get("message") or "no message"), 4000)
         lines.append(f"The API says: {code_name(error_code(error))}: {message}")
+    elif error:
+        lines.append(f"The API says: {shorten(str(error), 4000)}")
+    if model := uploaded_model(job):
+        endpoint = as_text(as_mapping(job.get("tunedModel")).get("endpoint"))
+        use = (
+            f"call {endpoint}"
+            if endpoint
+            else "deploy it from the Model Registry to an endpoint, and call that"
+        )
+        lines.append(f"Tuned model: {model} {tuned_model_url(model) or ''}".rstrip())
+        lines.append(f"It has been tuned and paid for: {use}.")
     if uri := training_dataset(job):
         lines.append(f"Training dataset: {uri}")
     reasons = as_list(data_stats(job).get("droppedExampleReasons"))

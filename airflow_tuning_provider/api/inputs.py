@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
+
+MAX_SECONDS = 365 * 24 * 3600.0
+"""The longest duration that is accepted: what is longer is a mistake, and may not fit where Airflow stores it."""
+
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class InvalidInputError(ValueError):
@@ -37,19 +44,22 @@ def shorten(text: str, limit: int = 200) -> str:
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
-def number(value: Any, field: str, *, minimum: float = 0.0) -> float:
-    """Return a number that may come from a template as text.
+def number(value: Any, field: str, *, minimum: float = 0.0, maximum: float = MAX_SECONDS) -> float:
+    """Return a number of seconds that may come from a template as text.
 
     :param field: how errors call the value.
     :param minimum: the value must be above it.
-    :raises InvalidInputError: if it is not a finite number above ``minimum``.
+    :param maximum: the value must not be above it.
+    :raises InvalidInputError: if it is not a number within these bounds.
     """
     try:
         result = float(value) if not isinstance(value, bool) else math.nan
     except (TypeError, ValueError, OverflowError):
         result = math.nan
-    if not minimum < result < math.inf:
-        raise InvalidInputError(field, value, f"give a number of seconds above {minimum:g}")
+    if not minimum < result <= maximum:
+        raise InvalidInputError(
+            field, value, f"give a number of seconds above {minimum:g}, and of at most {maximum:.0f}"
+        )
     return result
 
 
@@ -81,3 +91,31 @@ def boolean(value: Any, field: str) -> bool:
     if text in ("false", "0", "no", "off", "none", ""):
         return False
     raise InvalidInputError(field, value, "give true or false")
+
+
+def parse_json(content: bytes) -> Any:
+    """Return what a server sent as JSON.
+
+    Half of a surrogate pair, which JSON can escape, becomes a question mark: neither events nor XCom can hold it.
+
+    :raises ValueError: if ``content`` is no JSON.
+    """
+    payload = json.loads(content)
+    if _SURROGATE.search(content):
+        payload = json.loads(json.dumps(payload, ensure_ascii=False).encode("utf-8", "replace"))
+    return payload
+
+
+def as_mapping(value: object) -> Mapping[str, Any]:
+    """Return ``value`` if it is a mapping; anything else that the API's JSON may hold becomes an empty one."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def as_list(value: object) -> list[Any]:
+    """Return ``value`` if it is a list; anything else that the API's JSON may hold becomes an empty one."""
+    return value if isinstance(value, list) else []
+
+
+def as_text(value: object) -> str | None:
+    """Return ``value`` if it is a non-empty string, ``None`` for anything else that the API's JSON may hold."""
+    return value if isinstance(value, str) and value else None

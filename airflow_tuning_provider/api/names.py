@@ -19,7 +19,7 @@ _PROJECT = r"(?:[a-z][a-z0-9.-]{0,61}[a-z0-9]:)?[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-
 # "us-central1", "europe-west4", "global", "us", "u-germany-northeast1": one DNS label.
 _LOCATION = r"[a-z][a-z0-9]*(?:-[a-z0-9]+){0,3}"
 _ID = r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}"
-_VERSION = r"[a-z0-9][a-z0-9-]{0,127}"
+_VERSION = r"[A-Za-z0-9][A-Za-z0-9-]{0,127}"
 _MODEL_WORD = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9])?"
 _PUBLISHER_MODEL_ID = rf"{_MODEL_WORD}(?:@{_MODEL_WORD})?"
 
@@ -53,6 +53,12 @@ def validate_location(value: object, field: str = "location") -> str:
 def parent(project: object, location: object) -> str:
     """Return ``projects/{project}/locations/{location}`` from validated parts."""
     return f"projects/{validate_project(project)}/locations/{validate_location(location)}"
+
+
+def without_project(name: object) -> str:
+    """Return what of a resource's name tells it apart, whether its project is named by its id or its number."""
+    text = str(name)
+    return text.partition("/locations/")[2] or text
 
 
 _Name = TypeVar("_Name", bound="ResourceName")
@@ -164,7 +170,8 @@ def tuning_job_name(
     :param field: how errors call the value.
     :raises InvalidInputError: for another shape, or a bare id without project and location.
     """
-    if isinstance(value, str) and re.fullmatch(_ID, value):
+    # A template that renders to nothing gives the word.
+    if isinstance(value, str) and re.fullmatch(_ID, value) and value != "None":
         if not project or not location:
             raise InvalidInputError(
                 field, value, "a bare job id needs project_id and location; or give the full name"
@@ -204,3 +211,8 @@ def model_to_call(
             f"{parent(project, location)}/publishers/google/models/{text}", field=field
         )
     raise InvalidInputError(field, value, f"give an endpoint name ({EndpointName.SHAPE}) or a model id")
+
+
+def is_operation(name: object) -> bool:
+    """Whether ``name`` is meant for a long-running operation, and not for a job."""
+    return isinstance(name, OperationName) or (isinstance(name, str) and "/operations/" in name)

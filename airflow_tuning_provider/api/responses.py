@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from airflow_tuning_provider.api.errors import ApiError, ErrorKind, parse_error
-from airflow_tuning_provider.api.inputs import InvalidInputError, shorten
+from airflow_tuning_provider.api.inputs import InvalidInputError, parse_json, shorten
 from airflow_tuning_provider.api.names import OperationName, TuningJobName
+from airflow_tuning_provider.api.states import JobState
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 """A larger answer is refused: a full page of tuning jobs stays far below it."""
@@ -35,7 +35,7 @@ def read(answer: Answer, *, now: float) -> dict[str, Any] | ApiError:
     if answer.status == 204:
         return {}
     try:
-        payload = json.loads(answer.content)
+        payload = parse_json(answer.content)
     except (ValueError, RecursionError):
         start = answer.content[:200].decode("utf-8", errors="replace")
         return bad_response(
@@ -63,10 +63,14 @@ def bad_response(message: str, http_status: int | None = None) -> ApiError:
 
 
 def as_tuning_job(payload: dict[str, Any]) -> dict[str, Any] | ApiError:
-    """Return ``payload`` if it is a tuning job with a proper name and a state."""
+    """Return ``payload`` if it is a tuning job with a proper name.
+
+    JSON of protocol buffers omits an enum's first value: a job without a state is in no stated state, and so is one
+    whose state is no text.
+    """
     state = payload.get("state")
     if not isinstance(state, str) or not state:
-        return bad_response(f"the server sent a tuning job without 'state': {_start_of(payload)}")
+        payload = {**payload, "state": JobState.UNSPECIFIED.value}
     try:
         TuningJobName.parse(payload.get("name"), field="name")
     except InvalidInputError:
@@ -101,11 +105,13 @@ def as_page(
         return bad_response(f"the server sent a list of another shape: {_start_of(payload)}")
     if token is not None and token == asked:
         return bad_response("the server sent the same page token twice: its list would never end")
-    for job in jobs:
-        checked = as_tuning_job(job) if isinstance(job, dict) else bad_response("a listed job is no object")
-        if isinstance(checked, ApiError):
-            return checked
-    return jobs, token
+    checked: list[dict[str, Any]] = []
+    for item in jobs:
+        job = as_tuning_job(item) if isinstance(item, dict) else bad_response("a listed job is no object")
+        if isinstance(job, ApiError):
+            return job
+        checked.append(job)
+    return checked, token
 
 
 def _start_of(payload: object) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from airflow_tuning_provider.api.errors import ApiError, ErrorKind
-from airflow_tuning_provider.api.requests import ApiRequest
+
+if TYPE_CHECKING:
+    from airflow_tuning_provider.api.calls import Call
 
 
 @dataclass(frozen=True)
@@ -29,18 +32,18 @@ class RetryPolicy:
     creates_wait_for_quota: bool = True
 
     def delay(
-        self, request: ApiRequest, error: ApiError, *, failures: int, elapsed: float, random: float
+        self, call: Call[Any], error: ApiError, *, failures: int, elapsed: float, random: float
     ) -> float | None:
-        """Return the seconds to wait before sending ``request`` again, or ``None`` to give up.
+        """Return the seconds to wait before sending ``call`` again, or ``None`` to give up.
 
         :param error: how it failed.
         :param failures: failures so far, this one included.
         :param elapsed: seconds since the first failure.
         :param random: a number in [0, 1), drawn by the caller.
         """
-        if not may_repeat(request, error):
+        if not may_repeat(call, error):
             return None
-        if error.kind is ErrorKind.QUOTA and not request.repeatable and not self.creates_wait_for_quota:
+        if error.kind is ErrorKind.QUOTA and not call.repeatable and not self.creates_wait_for_quota:
             return None
         if self.max_repeats is not None and failures > self.max_repeats:
             return None
@@ -62,15 +65,15 @@ class RetryPolicy:
         return max(bound * random, self.initial / 10)
 
 
-def may_repeat(request: ApiRequest, error: ApiError) -> bool:
-    """Whether sending ``request`` again after ``error`` is safe and may help.
+def may_repeat(call: Call[Any], error: ApiError) -> bool:
+    """Whether sending ``call`` again after ``error`` is safe and may help.
 
-    A create that may have been processed is never repeated: the API has no idempotency key. A refused
-    one (429) and one that never left this machine are safe.
+    A create that may have been processed is never repeated: the API has no idempotency key. One that the API
+    itself refused (429) and one that never left this machine are safe.
     """
     if not error.kind.transient:
         return False
-    if request.repeatable:
+    if call.repeatable:
         return True
     return not error.sent or error.kind is ErrorKind.QUOTA
 

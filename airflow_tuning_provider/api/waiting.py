@@ -1,13 +1,13 @@
-"""The course of one wait for one job, advanced by what is seen; it does no I/O and has no clock.
+"""The course of one wait for a job or an operation, advanced by what is seen; it does no I/O and has no clock.
 
-The synchronous hook, the trigger and the sensor drive it with their own ways to call and to sleep, so
-they tell the same story, tolerate the same faults and end at the same moment.
+The hook and the triggerer's shared poll drive it with their own ways to call and to sleep, so they tell the same
+story, tolerate the same faults and end at the same moment.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
@@ -16,6 +16,7 @@ from typing import Any
 from airflow_tuning_provider.api.errors import ApiError
 from airflow_tuning_provider.api.inputs import as_int
 from airflow_tuning_provider.api.manifest import data_stats, in_words, parse_time
+from airflow_tuning_provider.api.names import is_operation
 from airflow_tuning_provider.api.polling import next_delay
 from airflow_tuning_provider.api.retry import RetryPolicy
 from airflow_tuning_provider.api.states import has_ended_in_words, is_known, outcome
@@ -24,6 +25,10 @@ from airflow_tuning_provider.api.states import in_words as state_in_words
 DEFAULT_ERROR_BUDGET = 3600.0
 """Seconds of uninterrupted transient errors after which a wait is given up; the job goes on."""
 
+SIGHT_SECONDS = 300.0
+"""Seconds of uninterrupted refusals (no permission, not found, no token, no connection) after which a wait is given
+up. Failing to see is no end: reads lag behind a create, permissions flap, secrets rotate."""
+
 HEARTBEAT = 300.0
 """Seconds between log lines while nothing changes."""
 
@@ -31,7 +36,7 @@ HEARTBEAT = 300.0
 class End(Enum):
     """How a wait can end."""
 
-    JOB_ENDED = "job_ended"
+    ENDED = "ended"
     TIMED_OUT = "timed_out"
     GIVEN_UP = "given_up"
 
@@ -90,11 +95,16 @@ def view_operation(operation: Mapping[str, Any]) -> View:
     )
 
 
+def view(name: str, seen: Mapping[str, Any]) -> View:
+    """See a tuning job or a long-running operation: ``seen`` is what ``name`` names."""
+    return view_operation(seen) if is_operation(name) else view_job(seen)
+
+
 @dataclass
 class Wait:
     """One wait.
 
-    :param name: full resource name of what is waited for.
+    :param name: name of the job or the operation that is waited for.
     :param poll_interval: upper bound of the seconds between looks.
     :param deadline: epoch seconds at which to stop waiting, ``None`` for never.
     :param error_budget: seconds of uninterrupted transient errors that are tolerated.
@@ -104,7 +114,6 @@ class Wait:
     poll_interval: float
     deadline: float | None = None
     error_budget: float = DEFAULT_ERROR_BUDGET
-    view: Callable[[Mapping[str, Any]], View] = view_job
     _began: float | None = None
     _created: tuple[object, float | None] = (None, None)
     _seen: View | None = None
@@ -112,56 +121,61 @@ class Wait:
     _told: float = 0.0
     _failures: int = 0
     _failing_since: float = 0.0
+    _refused_since: float | None = None
     _retry: RetryPolicy = field(default_factory=lambda: RetryPolicy(max_delay=60.0))
 
-    def advance(self, seen: Mapping[str, Any] | ApiError, *, now: float, random: float) -> Step:
+    def advance(self, seen: Mapping[str, Any] | ApiError, *, now: float, tick: float, random: float) -> Step:
         """Take note of a look, whatever came of it.
 
         :param seen: what was waited for as it is now, or why it could not be looked at.
-        :param now: the current time in epoch seconds.
+        :param now: the current time in epoch seconds, for the deadline and the job's age only.
+        :param tick: seconds of a clock that nobody sets, for everything that lasts.
         :param random: a number in [0, 1), drawn by the caller.
         """
         if self._began is None:
-            self._began = now
+            self._began = tick
         if isinstance(seen, ApiError):
-            return self._failed(seen, now=now, random=random)
-        return self._saw(seen, now=now, random=random)
+            return self._failed(seen, now=now, tick=tick, random=random)
+        return self._saw(seen, now=now, tick=tick, random=random)
 
-    def _saw(self, job: Mapping[str, Any], *, now: float, random: float) -> Step:
-        view = self.view(job)
-        news = (*self._recovered(now), *self._story(view, now))
-        if view.ended:
-            return Step(end=End.JOB_ENDED, news=news)
+    def _saw(self, seen: Mapping[str, Any], *, now: float, tick: float, random: float) -> Step:
+        found = view(self.name, seen)
+        news = (*self._recovered(tick), *self._story(found, tick))
+        if found.ended:
+            return Step(end=End.ENDED, news=news)
         if self.deadline is not None and now >= self.deadline:
             return Step(end=End.TIMED_OUT, news=news)
+        created = self._creation(seen.get("createTime"))
         # An operation has no creation time: it is as old as the wait for it.
-        age = now - (self._creation(job.get("createTime")) or self._began or now)
+        age = tick - (self._began or tick) if created is None else now - created
         delay = next_delay(max(age, 0.0), self.poll_interval, random=random, remaining=self._remaining(now))
         return Step(delay=delay, news=news)
 
-    def _failed(self, error: ApiError, *, now: float, random: float) -> Step:
-        if not error.kind.transient:
-            return Step(end=End.GIVEN_UP)
+    def _failed(self, error: ApiError, *, now: float, tick: float, random: float) -> Step:
         if self.deadline is not None and now >= self.deadline:
             return Step(end=End.TIMED_OUT)
         self._failures += 1
         if self._failures == 1:
-            self._failing_since = now
-        failing = now - self._failing_since
-        if failing >= self.error_budget:
+            self._failing_since = tick
+        failing = tick - self._failing_since
+        if error.kind.transient:
+            self._refused_since = None
+            tolerated = failing < self.error_budget
+        else:
+            if self._refused_since is None:
+                self._refused_since = tick
+            tolerated = tick - self._refused_since < SIGHT_SECONDS
+        if not tolerated:
             return Step(end=End.GIVEN_UP)
-        delay = self._retry.backoff(self._failures, random)
-        if error.retry_after is not None:
-            delay = max(delay, min(error.retry_after, self.error_budget))
+        delay = max(self._retry.backoff(self._failures, random), error.retry_after or 0.0)
         remaining = self._remaining(now)
-        if remaining is not None:
-            delay = min(delay, remaining)
+        delay = min(delay, self.poll_interval if remaining is None else min(self.poll_interval, remaining))
         news: tuple[tuple[int, str], ...] = ()
-        if self._failures == 1 or now - self._told >= HEARTBEAT:
-            self._told = now
+        if self._failures == 1 or tick - self._told >= HEARTBEAT:
+            self._told = tick
             text = (
                 f"Could not look at {self.name} ({self._failures}. time, for {in_words(failing)}): {error} "
-                "The job is not affected; looking again."
+                "It is not affected; looking again."
             )
             news = ((logging.WARNING, text),)
         return Step(delay=delay, news=news)
@@ -174,26 +188,27 @@ class Wait:
     def _remaining(self, now: float) -> float | None:
         return None if self.deadline is None else max(self.deadline - now, 0.0)
 
-    def _recovered(self, now: float) -> list[tuple[int, str]]:
+    def _recovered(self, tick: float) -> list[tuple[int, str]]:
         if not self._failures:
             return []
         looks = f"{self._failures} failed look{'s' if self._failures > 1 else ''}"
-        text = f"The API answers again after {looks} in {in_words(now - self._failing_since)}."
+        text = f"The API answers again after {looks} in {in_words(tick - self._failing_since)}."
         self._failures = 0
+        self._refused_since = None
         return [(logging.INFO, text)]
 
-    def _story(self, view: View, now: float) -> list[tuple[int, str]]:
+    def _story(self, view: View, tick: float) -> list[tuple[int, str]]:
         before, self._seen = self._seen, view
         if before is None or view.state != before.state:
-            spent = f", after {in_words(now - self._since)} {before.words}" if before else ""
-            self._since = self._told = now
+            spent = f", after {in_words(tick - self._since)} {before.words}" if before else ""
+            self._since = self._told = tick
             if view.known:
                 return [(logging.INFO, f"{self.name} {view.sentence} ({view.state}){spent}.")]
             return [(logging.WARNING, f"{self.name} {view.sentence}{spent}. Waiting on.")]
-        if now - self._told >= HEARTBEAT:
-            self._told = now
+        if tick - self._told >= HEARTBEAT:
+            self._told = tick
             still = view.sentence.replace("is ", "is still ", 1)
-            return [(logging.INFO, f"{self.name} {still}, for {in_words(now - self._since)}.")]
+            return [(logging.INFO, f"{self.name} {still}, for {in_words(tick - self._since)}.")]
         return []
 
 

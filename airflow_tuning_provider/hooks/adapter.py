@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import http.client
 import io
-import ssl
 import time
-from typing import Any, NoReturn
+from typing import Any, TypeVar
 
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import connection, connectionpool
-from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError
 
-from airflow_tuning_provider.hooks.transport import is_wrong_host
+_Session = TypeVar("_Session", bound=requests.Session)
+
+_CONNECTIONS = 32
+"""Connections kept open to a host: as many as threads of the triggerer may use at a time."""
 
 
 def new_session() -> requests.Session:
@@ -25,10 +27,10 @@ def new_session() -> requests.Session:
     return bounded(requests.Session())
 
 
-def bounded(session: requests.Session) -> requests.Session:
+def bounded(session: _Session) -> _Session:
     """Give a session the adapter, and keep it from replacing a token by what ``~/.netrc`` says."""
-    session.mount("https://", WholeAnswerAdapter())
-    session.mount("http://", WholeAnswerAdapter())
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, WholeAnswerAdapter(pool_maxsize=_CONNECTIONS))
     session.auth = _unchanged
     return session
 
@@ -71,27 +73,38 @@ class _Response(http.client.HTTPResponse):
         self.fp = io.BufferedReader(_Reader(self.fp.detach(), sock))
 
 
-class _HTTPConnection(connection.HTTPConnection):
-    response_class = _Response
+class NotConnected(ConnectTimeoutError):  # noqa: N818 - it says what is known; urllib3 passes this class on
+    """No connection came about: no byte of the request has left this machine.
+
+    Known here and nowhere else. The errors that urllib3 makes of it do not tell: a ``ProxyError``, for instance,
+    is also what becomes of an answer that was lost on its way through a proxy.
+
+    :param reason: what went wrong.
+    """
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
 
 
-class _HTTPSConnection(connection.HTTPSConnection):
+class _Connecting(connection.HTTPConnection):
+    """Reports whatever fails before there is a connection, its tunnel and TLS included, as :class:`NotConnected`."""
+
     response_class = _Response
 
     def connect(self) -> None:
-        # urllib3 reports a broken handshake as it reports a broken answer; only here is it known that
-        # nothing has been sent.
         try:
             super().connect()
-        except TimeoutError as error:
-            raise ConnectTimeoutError(self, f"the TLS handshake timed out: {error}") from error
-        except (ssl.SSLError, ConnectionError) as error:
-            self._broken(error)
+        except (OSError, HTTPError, http.client.HTTPException, ValueError) as error:
+            raise NotConnected(error) from error
 
-    def _broken(self, error: OSError) -> NoReturn:
-        if is_wrong_host(error):
-            raise error
-        raise NewConnectionError(self, f"the TLS handshake failed: {error}") from error
+
+class _HTTPConnection(_Connecting, connection.HTTPConnection):
+    pass
+
+
+class _HTTPSConnection(_Connecting, connection.HTTPSConnection):
+    pass
 
 
 class _HTTPPool(connectionpool.HTTPConnectionPool):

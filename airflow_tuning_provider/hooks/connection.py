@@ -17,11 +17,13 @@ from airflow_tuning_provider.api.endpoints import (
 )
 from airflow_tuning_provider.api.inputs import InvalidInputError
 from airflow_tuning_provider.api.names import validate_location, validate_project
+from airflow_tuning_provider.provider_info import CONNECTION_TYPE
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
 DEFAULT_SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
+_DOTTED = r"[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*"
 _PREFIX = "extra__google_cloud_platform__"
 # Ways to get credentials that the official connection type has and this provider does not.
 _UNSUPPORTED = ("key_secret_name", "idp_issuer_url")
@@ -91,7 +93,8 @@ def settings_from(connection: Connection) -> ConnectionSettings:
         impersonation_chain=impersonation_chain(get("impersonation_chain")),
         num_retries=_retries(get("num_retries")),
         is_anonymous=str(get("is_anonymous") or "false").lower() in ("true", "1"),
-        access_token=_access_token(connection.password),
+        # The official connection type has no use for its password.
+        access_token=_access_token(connection.password) if connection.conn_type == CONNECTION_TYPE else None,
     )
 
 
@@ -102,8 +105,9 @@ def impersonation_chain(value: str | Sequence[str] | None) -> tuple[str, ...]:
     """
     chain = _strings(value, "impersonation_chain")
     for account in chain:
-        # The account becomes part of a URL of Google's IAM API.
-        if not re.fullmatch(r"[A-Za-z0-9-]{1,64}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+", account):
+        # The account becomes part of a URL of Google's IAM API. The default account of a project in a domain
+        # has dots on both sides: app.example.com@appspot.gserviceaccount.com.
+        if len(account) > 320 or not re.fullmatch(rf"{_DOTTED}@[A-Za-z0-9-]+\.{_DOTTED}", account):
             raise InvalidInputError("impersonation_chain", account, "give service accounts' e-mail addresses")
     return chain
 

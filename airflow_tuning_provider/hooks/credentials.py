@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_tuning_provider.api.endpoints import DEFAULT_UNIVERSE
 from airflow_tuning_provider.api.errors import ApiError, ErrorKind
 from airflow_tuning_provider.api.inputs import InvalidInputError, shorten
 
@@ -62,13 +63,19 @@ def _source_credentials(settings: ConnectionSettings) -> tuple[Credentials, str 
         return loaded
     given = getattr(settings, source)
     try:
-        info = given if isinstance(given, Mapping) else json.loads(Path(given).read_text())
-        return _from_info(dict(info), scopes)
+        info = dict(given if isinstance(given, Mapping) else json.loads(Path(given).read_text()))
+        universe = info.get("universe_domain") or DEFAULT_UNIVERSE
+        if universe == settings.universe_domain:
+            return _from_info(info, scopes)
+        ours = settings.universe_domain
+        reason = (
+            f"it is for the universe {shorten(str(universe), 100)!r} and the connection for {ours!r}: "
+            "set the connection's universe_domain"
+        )
     except (ValueError, KeyError, TypeError, AttributeError, OSError, GoogleAuthError) as error:
-        kind = type(error).__name__
+        reason = f"no credentials can be made from it ({type(error).__name__})"
     # Raised here, without the parser's error as its context: parsers quote what they choke on.
-    shown = given if source == "key_path" else "…"
-    raise InvalidInputError(source, shown, f"no credentials can be made from it ({kind})")
+    raise InvalidInputError(source, given if source == "key_path" else "…", reason)
 
 
 def _from_info(info: dict[str, Any], scopes: list[str]) -> tuple[Credentials, str | None]:
@@ -77,8 +84,11 @@ def _from_info(info: dict[str, Any], scopes: list[str]) -> tuple[Credentials, st
     from google.auth import aws, identity_pool, pluggable
     from google.oauth2.credentials import Credentials as UserCredentials
 
-    kind = info.get("type")
+    # A key without a type is a service account's, as Airflow's official connection has it.
+    kind = info.setdefault("type", "service_account")
     if kind == "service_account":
+        # Nor does it mind a key that went through a shell or a form, which escaped its line ends.
+        info["private_key"] = info["private_key"].replace("\\n", "\n")
         return _service_account(json.dumps(info)).with_scopes(scopes), info.get("project_id")
     if kind == "authorized_user":
         return UserCredentials.from_authorized_user_info(info, scopes=scopes), None

@@ -1,23 +1,24 @@
-"""Sending calls: what the blocking and the asynchronous way share, and the blocking way itself."""
+"""Sending calls: one attempt, its repetitions, and the token that goes with it. Safe to share between threads."""
 
 from __future__ import annotations
 
 import json
-import logging
 import random
 import ssl
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_tuning_provider import __version__
+from airflow_tuning_provider._errors import error_from
+from airflow_tuning_provider.api.calls import Call
 from airflow_tuning_provider.api.errors import ApiError, ErrorKind
-from airflow_tuning_provider.api.requests import ApiRequest
 from airflow_tuning_provider.api.responses import MAX_BODY_BYTES, Answer, bad_response, read
 from airflow_tuning_provider.api.retry import RetryPolicy
-from airflow_tuning_provider.exceptions import TuningError, error_from
+from airflow_tuning_provider.exceptions import TuningError
 from airflow_tuning_provider.hooks import credentials as auth
-from airflow_tuning_provider.hooks.calls import Call
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -29,17 +30,18 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 USER_AGENT = f"airflow-tuning-provider/{__version__}"
-CHUNK = 64 * 1024
+_CHUNK = 64 * 1024
 
 
-class TransportBase:
-    """Settings, headers, retries and errors; everything but the waiting for the network.
+class Transport:
+    """Sends calls with ``requests`` through one pooled google-auth session.
 
     :param settings: the connection.
-    :param credentials: sync google-auth credentials.
+    :param credentials: google-auth credentials.
     :param api_version: ``v1`` or ``v1beta1``.
     :param request_timeout: seconds for one HTTP request, answer included.
     :param retry_policy: when to send a call again.
+    :param log: where repetitions are told.
     """
 
     def __init__(
@@ -50,145 +52,117 @@ class TransportBase:
         api_version: str,
         request_timeout: float,
         retry_policy: RetryPolicy,
-        log: logging.Logger,
+        log: Any,
     ) -> None:
+        from google.auth.transport.requests import AuthorizedSession
+
+        from airflow_tuning_provider.hooks.adapter import bounded
+
         self.settings = settings
         self.credentials = credentials
-        self.api_version = api_version
-        self.request_timeout = request_timeout
-        self.retry_policy = retry_policy
-        self.log = log
-
-    def prepare(self, request: ApiRequest) -> tuple[str, dict[str, str], bytes | None]:
-        """Return URL, headers and body of a request; the headers carry no credentials."""
-        url = request.url(self.settings.base_url(request.location), self.api_version)
-        headers = {"Accept": "application/json", "User-Agent": USER_AGENT, "X-Goog-Api-Client": USER_AGENT}
-        body = None
-        if request.body is not None:
-            body = json.dumps(request.body).encode()
-            headers["Content-Type"] = "application/json; charset=utf-8"
-        return url, headers, body
-
-    def authorized(self, request: ApiRequest) -> tuple[str, dict[str, str], bytes | None]:
-        """Return what :meth:`prepare` does, with the token at hand and the quota project."""
-        url, headers, body = self.prepare(request)
-        # Not google-auth's before_request, by which its sessions authorize: it may refresh the token once
-        # more, and it asks Google's IAM about access boundaries in a thread of its own.
-        self.credentials.apply(headers)
-        return url, headers, body
-
-    def error(self, error: ApiError, request: ApiRequest) -> TuningError:
-        """Return the exception for a call that is given up."""
-        who = auth.principal(self.credentials)
-        return error_from(error, request.what, principal=who)
-
-
-class Attempts:
-    """Counts the failures of one call and asks the policy what to do about them."""
-
-    def __init__(self, request: ApiRequest, transport: TransportBase) -> None:
-        self._request = request
-        self._transport = transport
-        self._failures = 0
-        self._since = 0.0
-
-    def next_delay(self, error: ApiError) -> float:
-        """Return the seconds to wait before the next attempt.
-
-        :raises TuningError: if there is to be none.
-        """
-        now = time.monotonic()
-        self._failures += 1
-        if self._failures == 1:
-            self._since = now
-        delay = self._transport.retry_policy.delay(
-            self._request, error, failures=self._failures, elapsed=now - self._since, random=random.random()
-        )
-        if delay is None:
-            raise self._transport.error(error, self._request)
-        self._transport.log.warning(
-            "Could not %s: %s Trying again in %.1f s.", self._request.what, error, delay
-        )
-        return delay
-
-
-class Transport(TransportBase):
-    """Sends calls with ``requests`` through one pooled google-auth session."""
-
-    _session: AuthorizedSession | None = None
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        self.session: AuthorizedSession = bounded(AuthorizedSession(credentials))
+        self._api_version = api_version
+        self._request_timeout = request_timeout
+        self._retry_policy = retry_policy
+        self._log = log
         # google-auth credentials are not safe to refresh from two threads at a time.
         self._refresh_lock = threading.Lock()
-
-    @property
-    def session(self) -> AuthorizedSession:
-        """The pooled session; made when first needed."""
-        if self._session is None:
-            from google.auth.transport.requests import AuthorizedSession
-
-            from airflow_tuning_provider.hooks.adapter import bounded
-
-            self._session = AuthorizedSession(self.credentials)
-            bounded(self._session)
-        return self._session
+        self._refreshed: tuple[float, ApiError | None] = (0.0, None)
 
     def close(self) -> None:
-        """Close the session's connections."""
-        if self._session is not None:
-            self._session.close()
-            self._session = None
+        """Close the session's connections; it opens new ones where it is used again."""
+        self.session.close()
 
     def perform(self, call: Call[T]) -> T:
         """Send a call until it succeeds or is given up.
 
         :raises TuningError: the error it was given up with.
         """
-        attempts = Attempts(call.request, self)
+        failures, since = 0, 0.0
         while isinstance(result := self.attempt(call), ApiError):
-            time.sleep(attempts.next_delay(result))
+            now = time.monotonic()
+            failures += 1
+            since = now if failures == 1 else since
+            delay = self._retry_policy.delay(
+                call, result, failures=failures, elapsed=now - since, random=random.random()
+            )
+            if delay is None:
+                raise self.error(result, call)
+            self._log.warning("Could not %s: %s Trying again in %.1f s.", call.what, result, delay)
+            time.sleep(delay)
         return result
 
     def attempt(self, call: Call[T]) -> T | ApiError:
         """Send a call once; a token that is refused is replaced once, as it may have been revoked early."""
-        if not self.credentials.valid and (failure := self._refresh(self.credentials.token)) is not None:
+        failure = self._refresh_if(lambda: not self.credentials.valid)
+        if failure is not None:
             return failure
         token = self.credentials.token
-        result = self._send(self.session, call, self.request_timeout)
+        result = self._send(self.session, call, self._request_timeout)
         if isinstance(result, ApiError) and result.http_status == 401:
             # A fixed token is simply tried once more.
-            failure = self._refresh(token) if auth.can_refresh(self.credentials) else None
-            if failure is not None:
-                return failure
-            return self._send(self.session, call, self.request_timeout)
+            if auth.can_refresh(self.credentials):
+                failure = self._refresh_if(lambda: self.credentials.token == token)
+                if failure is not None:
+                    return failure
+            return self._send(self.session, call, self._request_timeout)
         return result
 
     def send_alone(self, call: Call[T], timeout: float) -> T:
-        """Send a call once, with the token at hand, over a connection of its own.
+        """Send a call once, over a connection of its own, with the token at hand unless that is no good any more.
 
-        :param timeout: seconds that it may take.
+        :param timeout: seconds that it may take, and half of that for a new token.
         :raises TuningError: if it did not succeed.
         """
+        from google.auth.exceptions import GoogleAuthError
+
         from airflow_tuning_provider.hooks.adapter import new_session
 
+        # A thread that is being interrupted may hold the lock: it is not waited for.
+        stale = not self.credentials.valid and auth.can_refresh(self.credentials)
+        if stale and self._refresh_lock.acquire(blocking=False):
+            try:
+                with suppress(GoogleAuthError):
+                    auth.refresh(self.credentials, timeout / 2)
+            finally:
+                self._refresh_lock.release()
+        if stale and self.credentials.token is None:
+            none = ApiError(ErrorKind.UNAVAILABLE, "no access token could be had in time", sent=False)
+            raise self.error(none, call)
         with new_session() as session:
             result = self._send(session, call, timeout)
         if isinstance(result, ApiError):
-            raise self.error(result, call.request)
+            raise self.error(result, call)
         return result
+
+    def error(self, error: ApiError, call: Call[Any]) -> TuningError:
+        """Return the exception for a call that is given up."""
+        return error_from(error, call.what, principal=auth.principal(self.credentials))
+
+    def prepare(self, call: Call[Any]) -> tuple[str, dict[str, str], bytes | None]:
+        """Return URL, headers and body of a call; the headers carry no credentials."""
+        url = call.url(self.settings.base_url(call.location), self._api_version)
+        headers = {"Accept": "application/json", "User-Agent": USER_AGENT, "X-Goog-Api-Client": USER_AGENT}
+        body = None
+        if call.body is not None:
+            body = json.dumps(call.body).encode()
+            headers["Content-Type"] = "application/json; charset=utf-8"
+        return url, headers, body
 
     def _send(self, session: Session, call: Call[T], timeout: float) -> T | ApiError:
         import requests
         from urllib3.exceptions import HTTPError  # what reading a body raises
         from urllib3.util import Timeout
 
-        url, headers, body = self.authorized(call.request)
+        url, headers, body = self.prepare(call)
+        # Not google-auth's before_request, by which its sessions authorize: it may refresh the token once
+        # more, and it asks Google's IAM about access boundaries in a thread of its own.
+        self.credentials.apply(headers)
         try:
             # The base class's request: the session's own would authorize a second time.
             with requests.Session.request(
                 session,
-                call.request.method,
+                call.method,
                 url,
                 data=body,
                 headers=headers,
@@ -203,67 +177,96 @@ class Transport(TransportBase):
             return _transport_error(error)
         if isinstance(content, ApiError):
             return content
-        payload = read(Answer(response.status_code, response.headers, content), now=time.time())
-        return payload if isinstance(payload, ApiError) else call.read(payload)
 
-    def _refresh(self, stale: str | None) -> ApiError | None:
-        """Replace a token, unless another thread has done so while this one waited for its turn."""
+        def result(content: bytes) -> T | ApiError:
+            payload = read(Answer(response.status_code, response.headers, content), now=time.time())
+            return payload if isinstance(payload, ApiError) else call.read(payload)
+
+        token = headers.get("authorization", "").removeprefix("Bearer ").encode()
+        found = result(content)
+        if isinstance(found, ApiError) and token and token in content:
+            # A proxy's page may show the request that it got, and errors quote pages.
+            return result(content.replace(token, b"[token]"))
+        return found
+
+    def _refresh_if(self, needed: Callable[[], bool]) -> ApiError | None:
+        """Replace a token that needs it. Threads that wait for their turn share what the one before them got.
+
+        Its failure too: where the token service hangs, each of them would take its own time to find out.
+        """
+        if not needed():
+            return None
         from google.auth.exceptions import GoogleAuthError
 
+        asked = time.monotonic()
         with self._refresh_lock:
-            if self.credentials.token != stale:
+            ended, failure = self._refreshed
+            if ended >= asked and failure is not None:
+                return failure
+            if not needed():
                 return None
             try:
-                auth.refresh(self.credentials, self.request_timeout)
+                auth.refresh(self.credentials, self._request_timeout)
             except GoogleAuthError as error:
-                return auth.error_of(error)
-        return None
-
-
-def is_wrong_host(error: BaseException | None) -> bool:
-    """Whether a TLS handshake failed for a reason that lasts: the certificate, or a port that speaks no TLS."""
-    # urllib3 before version 2 has its own class for a certificate of another host, in places that varied.
-    if isinstance(error, ssl.SSLCertVerificationError) or type(error).__name__ == "CertificateError":
-        return True
-    return isinstance(error, ssl.SSLError) and error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST")
-
-
-def wrong_host(error: object) -> ApiError:
-    """Return the error for a host that is not the one it should be."""
-    return ApiError(
-        ErrorKind.BAD_REQUEST,
-        f"no secure connection to the configured host: {error}. Check the API endpoint and its certificate.",
-        sent=False,
-    )
-
-
-def too_large(http_status: int) -> ApiError:
-    """Return the error for an answer beyond the size that one of this API can have."""
-    return bad_response(f"the answer is larger than {MAX_BODY_BYTES} bytes", http_status)
+                failure = auth.error_of(error)
+            else:
+                failure = None
+            self._refreshed = time.monotonic(), failure
+            return failure
 
 
 def _content(response: Response) -> bytes | ApiError:
     """Read a body, within the size that an answer of this API can have."""
     chunks: list[bytes] = []
     size = 0
-    for chunk in response.iter_content(CHUNK):
+    for chunk in response.iter_content(_CHUNK):
         chunks.append(chunk)
         size += len(chunk)
         if size > MAX_BODY_BYTES:
-            return too_large(response.status_code)
+            return bad_response(f"the answer is larger than {MAX_BODY_BYTES} bytes", response.status_code)
     return b"".join(chunks)
 
 
 def _transport_error(error: Exception) -> ApiError:
-    """Say what a failed connection means."""
+    """Say what a failed exchange means; whether the request was sent is known from the connection alone."""
     from urllib3 import exceptions
 
-    cause: Any = error.args[0] if error.args else error
-    cause = getattr(cause, "reason", cause)
-    if isinstance(cause, exceptions.SSLError) and is_wrong_host(cause.args[0]):
-        return wrong_host(cause.args[0])
-    sent = not isinstance(cause, (exceptions.ConnectTimeoutError, exceptions.ProxyError))
-    no_connection = isinstance(cause, exceptions.NewConnectionError)
-    if isinstance(cause, exceptions.TimeoutError) and not no_connection:
+    from airflow_tuning_provider.hooks.adapter import NotConnected
+
+    cause: Any = error
+    sent = True
+    # requests wraps what urllib3 has wrapped.
+    while True:
+        if isinstance(cause, NotConnected):
+            sent = False
+        inner = getattr(cause, "reason", None) or getattr(cause, "original_error", None)
+        if not isinstance(inner, Exception):
+            inner = cause.args[0] if cause.args and isinstance(cause.args[0], Exception) else None
+        if inner is None:
+            break
+        cause = inner
+    if not sent and _is_wrong_host(cause):
+        return ApiError(
+            ErrorKind.BAD_REQUEST,
+            f"no secure connection to the configured host: {cause}. Check the API endpoint and its certificate.",
+            sent=False,
+        )
+    if isinstance(cause, exceptions.LocationParseError):
+        # It quotes the address, and a proxy's may hold a password.
+        return ApiError(
+            ErrorKind.UNAVAILABLE,
+            "the address of the API or of its proxy (HTTPS_PROXY) cannot be read",
+            sent=sent,
+        )
+    unreachable = isinstance(cause, exceptions.NewConnectionError)
+    if isinstance(cause, (exceptions.TimeoutError, TimeoutError)) and not unreachable:
         return ApiError(ErrorKind.UNAVAILABLE, "no whole answer within request_timeout", sent=sent)
     return ApiError(ErrorKind.UNAVAILABLE, f"the connection failed: {cause}", sent=sent)
+
+
+def _is_wrong_host(error: BaseException) -> bool:
+    """Whether a TLS handshake failed for a reason that lasts: the certificate, or a port that speaks no TLS."""
+    # urllib3 before version 2 has its own class for a certificate of another host, in places that varied.
+    if isinstance(error, ssl.SSLCertVerificationError) or type(error).__name__ == "CertificateError":
+        return True
+    return isinstance(error, ssl.SSLError) and error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperatorLink
 
 from airflow_tuning_provider.api import console
+from airflow_tuning_provider.api.inputs import as_mapping
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context
@@ -61,7 +62,7 @@ LINKS = (TuningJobLink(), TunedModelLink(), TunedEndpointLink())
 
 def urls(job: Mapping[str, Any]) -> dict[str, str]:
     """Return the URLs that a job gives, by XCom key."""
-    tuned = job.get("tunedModel") or {}
+    tuned = as_mapping(job.get("tunedModel"))
     found = {
         TuningJobLink.key: console.tuning_job_url(job.get("name")),
         TunedModelLink.key: console.tuned_model_url(tuned.get("model")),

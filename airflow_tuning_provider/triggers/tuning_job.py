@@ -1,28 +1,37 @@
-"""Triggers that wait in the triggerer. They only look: nothing here creates a job.
+"""The trigger that waits in the triggerer. It looks, and cancels what it is asked to; it creates nothing.
 
-A trigger's arguments are stored in the metadata database and survive upgrades in both directions, so they
-are names, ids and wall-clock times only, and arguments of another version are tolerated.
+A trigger's arguments are stored in the metadata database and survive upgrades in both directions, so they are
+names, ids and wall-clock times only, and arguments of another version are tolerated.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_tuning_provider._errors import refusing_invalid_input
+from airflow_tuning_provider._supervisor import push_xcoms, was_ended
+from airflow_tuning_provider.api.identity import key_filter, own_jobs
 from airflow_tuning_provider.api.inputs import number
 from airflow_tuning_provider.api.manifest import manifest
-from airflow_tuning_provider.api.states import Outcome, outcome
-from airflow_tuning_provider.exceptions import TuningError, TuningWaitTimeoutError, refusing_invalid_input
+from airflow_tuning_provider.api.states import Outcome, may_be_joined, outcome
+from airflow_tuning_provider.exceptions import (
+    TuningBadRequestError,
+    TuningError,
+    TuningNotFoundError,
+    TuningWaitTimeoutError,
+)
+from airflow_tuning_provider.triggers import events
 
 if TYPE_CHECKING:
-    from airflow_tuning_provider.hooks.tuning_job import TuningJobAsyncHook
-    from airflow_tuning_provider.triggers.watching import Identity
+    from airflow_tuning_provider.hooks.tuning_job import TuningJobHook
+    from airflow_tuning_provider.triggers.sharing import Ask, Identity
 
 BACKSTOP = timedelta(minutes=5)
 """How much later than the deadline the deferral's own timeout is: only for a trigger that is late or lost."""
@@ -38,58 +47,183 @@ https://github.com/apache/airflow/issues/72716
 _KILL_SECONDS = 28.0
 """A little less than Airflow grants: ``[triggerer] on_kill_timeout`` is 30 s by default."""
 
-_LOOK_SECONDS = 5.0
-"""How much of that a look at the job may take before it is cancelled."""
+_SEARCH_SECONDS = 20.0
+"""How much of that a job is looked for whose create was not answered."""
 
 _KILLS: set[asyncio.Task[None]] = set()
 """Kills under way. The event loop itself holds its tasks by weak references only."""
 
-# The states in which a task no longer wants its job. Others are left alone: "deferred" means that another
-# triggerer took over, "queued", "running" or none that the task was cleared and its next attempt joins the job.
-_KILLED = frozenset({"failed", "success", "skipped", "removed", "upstream_failed"})
+_IS_TOLD_OF_KILLS = hasattr(BaseTrigger, "on_kill")
+"""Airflow 3.3 calls ``on_kill``; before, a trigger that is no longer wanted is cancelled, and nothing else."""
 
 
-class _PollingTrigger(BaseTrigger):
-    """What waiting for a job and waiting for an operation have in common."""
+class TuningJobTrigger(BaseTrigger):
+    """Waits for the end of a tuning job or of a long-running operation, or for nothing but time.
+
+    :param gcp_conn_id: Airflow connection; looked up in the triggerer, never stored here.
+    :param tuning_job_name: the job's full resource name, or its id together with project and location; or
+    :param operation_name: the operation's full resource name. Without either, and with ``resume``, it is a pause
+        until ``end_time``.
+    :param poll_interval: most seconds between two looks.
+    :param end_time: epoch seconds at which to stop waiting, ``None`` for never.
+    :param wait_seconds: the same in seconds from when the trigger first runs, where nothing knew the time before.
+    :param impersonation_chain: service accounts to act as.
+    :param api_version: ``v1`` or ``v1beta1``.
+    :param request_timeout: seconds for one HTTP request.
+    :param project_id: project of a bare job id; default: the connection's.
+    :param location: location of a bare job id; default: the connection's.
+    :param cancel_on_kill: cancel what is waited for when the task is ended while it waits here.
+    :param cancel_on_timeout: cancel it when the deadline comes.
+    :param job_key: the key that labels all jobs of the task instance: a kill cancels every one of them.
+    :param resume: what the task needs to go on, given back in the event.
+    :param end_in_triggerer: end the task here on success, without a worker.
+    """
 
     def __init__(
         self,
         *,
         gcp_conn_id: str,
+        tuning_job_name: str | None = None,
+        operation_name: str | None = None,
         poll_interval: float = 60.0,
         end_time: float | None = None,
+        wait_seconds: float | None = None,
         impersonation_chain: str | Sequence[str] | None = None,
         api_version: str = "v1",
         request_timeout: float = 60.0,
+        project_id: str | None = None,
+        location: str | None = None,
         cancel_on_kill: bool = False,
+        cancel_on_timeout: bool = False,
+        job_key: str | None = None,
+        resume: Mapping[str, Any] | None = None,
+        end_in_triggerer: bool = False,
         **_: Any,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.gcp_conn_id = gcp_conn_id
+        self.tuning_job_name = tuning_job_name
+        self.operation_name = operation_name
         self.poll_interval = poll_interval
         self.end_time = end_time
+        self.wait_seconds = wait_seconds
         self.impersonation_chain = impersonation_chain
         self.api_version = api_version
         self.request_timeout = request_timeout
+        self.project_id = project_id
+        self.location = location
         self.cancel_on_kill = cancel_on_kill
-        self._after_worker = True
+        self.cancel_on_timeout = cancel_on_timeout
+        self.job_key = job_key
+        self.resume = resume
+        self.end_in_triggerer = end_in_triggerer
         self._fired = False
+        self._ended = False
 
-    def _arguments(self) -> dict[str, Any]:
-        return {
-            "gcp_conn_id": self.gcp_conn_id,
-            "poll_interval": self.poll_interval,
-            "end_time": self.end_time,
-            "impersonation_chain": self.impersonation_chain,
-            "api_version": self.api_version,
-            "request_timeout": self.request_timeout,
-            "cancel_on_kill": self.cancel_on_kill,
-        }
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the arguments to rebuild this trigger with."""
+        names = (
+            "gcp_conn_id", "tuning_job_name", "operation_name", "poll_interval", "end_time", "wait_seconds",
+            "impersonation_chain", "api_version", "request_timeout", "project_id", "location", "cancel_on_kill",
+            "cancel_on_timeout", "job_key", "resume", "end_in_triggerer",
+        )  # fmt: skip
+        return f"{__name__}.TuningJobTrigger", {name: getattr(self, name) for name in names}
+
+    @property
+    def name(self) -> str:
+        """The name of what is waited for, empty for a pause."""
+        return str(self.operation_name or self.tuning_job_name or "")
+
+    # -- waiting -------------------------------------------------------------------------------------
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait, then say how the wait ended, see :mod:`airflow_tuning_provider.triggers.events`."""
+        began = time.monotonic()
+        try:
+            event = await self._wait()
+            self._ended = isinstance(event.payload, dict) and event.payload.get("status") == events.ENDED
+            # Only where a scheduler watches the process that deferred: there is none under dag.test(), and none
+            # before a sensor that started here.
+            if self.trigger_id is not None and not self.end_in_triggerer:
+                await asyncio.sleep(began + SETTLE_SECONDS - time.monotonic())
+        except asyncio.CancelledError:
+            if not _IS_TOLD_OF_KILLS:
+                await self.on_kill()
+            raise
+        self._fired = True
+        yield event
+
+    async def _wait(self) -> TriggerEvent:
+        from airflow_tuning_provider.triggers.watching import until_ended
+
+        if self.wait_seconds is not None and self.end_time is None:
+            self.end_time = time.time() + float(self.wait_seconds)
+        if not self.name and self.resume is not None:
+            # Whichever is shorter: clocks differ, and are set.
+            pause = min((self.end_time or 0.0) - time.time(), self.wait_seconds or float("inf"))
+            await asyncio.sleep(max(pause, 0.0))
+            return self._event(events.paused())
+        name = self.name
+        try:
+            with refusing_invalid_input():
+                poll_interval = number(self.poll_interval, "poll_interval")
+            job = await until_ended(
+                self._identity(),
+                self.operation_name
+                or self.tuning_job_name,  # as it is: what is no name is refused in these words
+                poll_interval=poll_interval,
+                deadline=self.end_time,
+                log=self.log,
+                project_id=self.project_id,
+                location=self.location,
+            )
+            if self.end_in_triggerer and outcome(str(job.get("state"))) is Outcome.SUCCEEDED:
+                with suppress(
+                    TuningError
+                ):  # what cannot be seen here is for a worker to look at, and to bear
+                    return await self._success(job)
+        except TuningWaitTimeoutError:
+            return self._event(events.timed_out(name, cancelled=await self._cancel_late(name)))
+        except TuningError as error:
+            return self._event(events.failed(name, error))
+        return self._event(events.ended(name))
+
+    async def _success(self, job: dict[str, Any]) -> TriggerEvent:
+        from airflow.triggers.base import TaskSuccessEvent
+
+        from airflow_tuning_provider.links.tuning_job import urls
+
+        if "tunedModel" not in job:
+            async with self._hook() as ask:
+                job = await ask(lambda hook: hook.get_tuning_job(job["name"]))
+        if await push_xcoms(self.task_instance, {"return_value": manifest(job), **urls(job)}):
+            return TaskSuccessEvent()
+        return self._event(events.ended(self.name))  # then a worker ends the task
+
+    async def _cancel_late(self, name: str) -> bool:
+        """Cancel at the deadline, here: a worker may take long to come, or may never get as far."""
+        if not self.cancel_on_timeout:
+            return False
+        try:
+            async with self._hook() as ask:
+                await ask(lambda hook: hook.cancel(self._full_name(hook)))
+        except (TuningBadRequestError, TuningNotFoundError):
+            return False  # it has ended meanwhile, or is gone
+        except TuningError as error:
+            self.log.warning(
+                "%s could not be cancelled at its deadline; the task tries again. %s", name, error
+            )
+            return False
+        self.log.info("The time for %s is up: asked for its cancellation.", name)
+        return True
+
+    def _event(self, event: events.Event) -> TriggerEvent:
+        return TriggerEvent({**event, "resume": self.resume})
 
     def _identity(self) -> Identity:
         """Return who asks: triggers with the same identity share one poll."""
         from airflow_tuning_provider.hooks.connection import impersonation_chain
-        from airflow_tuning_provider.triggers.watching import Identity
+        from airflow_tuning_provider.triggers.sharing import Identity
 
         with refusing_invalid_input():
             return Identity(
@@ -99,28 +233,18 @@ class _PollingTrigger(BaseTrigger):
                 number(self.request_timeout, "request_timeout"),
             )
 
-    def _hook(self) -> AbstractAsyncContextManager[TuningJobAsyncHook]:
-        from airflow_tuning_provider.triggers.watching import shared_hook
+    def _hook(self) -> AbstractAsyncContextManager[Ask[Any]]:
+        from airflow_tuning_provider.triggers.sharing import shared_hook
 
         return shared_hook(self._identity())
 
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait, then say how the wait ended: ``ended``, ``timeout`` or ``error``."""
-        settled = time.monotonic() + (SETTLE_SECONDS if self._after_worker else 0.0)
-        try:
-            event = await self._wait()
-        except Exception:
-            await asyncio.sleep(settled - time.monotonic())
-            raise
-        await asyncio.sleep(settled - time.monotonic())
-        self._fired = True
-        yield event
+    def _full_name(self, hook: TuningJobHook) -> str:
+        return str(hook.full_name(self.name, project_id=self.project_id, location=self.location))
 
-    async def _wait(self) -> TriggerEvent:
-        raise NotImplementedError
+    # -- being killed --------------------------------------------------------------------------------
 
     async def on_kill(self) -> None:
-        """Cancel the remote work if the task was killed by a user, and only then.
+        """Cancel the remote work if the task was ended by somebody, and only then.
 
         Airflow 3.3 repeats its cancellation of the trigger about every second until the trigger has ended,
         which would interrupt this very method: the work is done in a task of its own.
@@ -145,199 +269,61 @@ class _PollingTrigger(BaseTrigger):
             )
 
     async def _kill(self) -> None:
-        if not await self._was_killed():
-            self.log.info("The task was not killed; %s goes on.", self._awaited)
+        if not await was_ended(self.task_instance, log=self.log):
+            self.log.info("The task was not killed; %s goes on.", self.name or "what it waits for")
             return
-        try:
-            async with self._hook() as hook:
-                if await self._cancel(hook):
-                    self.log.info("The task was killed: asked for the cancellation of %s.", self._awaited)
-                else:
-                    # Not killed then: another triggerer, which took this one's place, has seen the end.
-                    self.log.info("%s has ended: there is nothing to cancel.", self._awaited)
-        except TuningError as error:
-            self.log.error(
-                "The task was killed, but %s could not be cancelled: it may go on and cost money. %s",
-                self._awaited,
-                error,
-            )
-
-    @property
-    def _awaited(self) -> str:
-        """The name of what is waited for."""
-        raise NotImplementedError
-
-    async def _cancel(self, hook: TuningJobAsyncHook) -> bool:
-        """Ask for the cancellation; return whether there was anything to cancel."""
-        raise NotImplementedError
-
-    async def _was_killed(self) -> bool:
-        """Ask Airflow whether the task was killed: 3.3 also calls ``on_kill`` on reassignment and on clear."""
-        from airflow.sdk.execution_time import task_runner
-        from airflow.sdk.execution_time.comms import GetTaskStates
-
-        ti = self.task_instance
-        if ti is None:
-            return False
-        answer = await task_runner.SUPERVISOR_COMMS.asend(
-            GetTaskStates(
-                dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
-            )
-        )
-        states = getattr(answer, "task_states", {}).get(ti.run_id, {})
-        return next(iter(states.values()), None) in _KILLED
-
-
-class TuningJobTrigger(_PollingTrigger):
-    """Waits for the end of one tuning job.
-
-    :param tuning_job_name: the job's full resource name, or its id together with project and location.
-    :param gcp_conn_id: Airflow connection; looked up in the triggerer, never stored here.
-    :param poll_interval: most seconds between two looks.
-    :param end_time: epoch seconds at which to stop waiting, ``None`` for never.
-    :param impersonation_chain: service accounts to act as.
-    :param api_version: ``v1`` or ``v1beta1``.
-    :param request_timeout: seconds for one HTTP request.
-    :param cancel_on_kill: cancel the job when the task is killed while it waits here.
-    :param project_id: project of a bare job id; default: the connection's.
-    :param location: location of a bare job id; default: the connection's.
-    :param end_in_triggerer: end the task here on success, without a worker.
-    """
-
-    def __init__(
-        self,
-        *,
-        tuning_job_name: str,
-        project_id: str | None = None,
-        location: str | None = None,
-        end_in_triggerer: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.tuning_job_name = tuning_job_name
-        self.project_id = project_id
-        self.location = location
-        self.end_in_triggerer = end_in_triggerer
-        # A sensor that starts in the triggerer has no process to wait for.
-        self._after_worker = not end_in_triggerer
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the class path and the arguments to rebuild this trigger with."""
-        return (
-            "airflow_tuning_provider.triggers.tuning_job.TuningJobTrigger",
-            {
-                **self._arguments(),
-                "tuning_job_name": self.tuning_job_name,
-                "project_id": self.project_id,
-                "location": self.location,
-                "end_in_triggerer": self.end_in_triggerer,
-            },
-        )
-
-    async def _wait(self) -> TriggerEvent:
-        from airflow_tuning_provider.triggers.watching import until_ended
-
-        try:
-            with refusing_invalid_input():
-                poll_interval = number(self.poll_interval, "poll_interval")
-            async with self._hook() as hook:
-                job = await until_ended(
-                    self._identity(),
-                    self.tuning_job_name,
-                    poll_interval=poll_interval,
-                    deadline=self.end_time,
-                    log=self.log,
-                    project_id=self.project_id,
-                    location=self.location,
+        names: list[str] = []
+        lost = (self.resume or {}).get("sent") is not None and not self.name
+        # First what is known, then what has to be looked for; neither keeps the other from being cancelled.
+        for cancel in (self._cancel_own, self._cancel_others):
+            try:
+                async with self._hook() as ask:
+                    names += await ask(cancel)
+                    give_up = time.monotonic() + _SEARCH_SECONDS
+                    while lost and not names and cancel == self._cancel_others and time.monotonic() < give_up:
+                        await asyncio.sleep(1.0)  # the list may lag behind the create
+                        names += await ask(cancel)
+            except TuningError as error:
+                what = self.name if cancel == self._cancel_own else "another job that it may have"
+                self.log.error(
+                    "The task was killed, but %s could not be cancelled: it may go on and cost money. %s",
+                    what,
+                    error,
                 )
-                if self.end_in_triggerer and outcome(job["state"]) is Outcome.SUCCEEDED:
-                    from airflow.triggers.base import TaskSuccessEvent
+                lost = False
+        if names:
+            self.log.info("The task was killed: asked for the cancellation of %s.", ", ".join(names))
+        elif lost:
+            self.log.error("The task was killed, and its create was not answered. %s", events.MAY_APPEAR)
 
-                    from airflow_tuning_provider.links.tuning_job import urls
+    def _cancel_own(self, hook: TuningJobHook) -> list[str]:
+        """Cancel what is waited for, by its name; return it if there was anything to cancel."""
+        return self._cancel_each(hook, [self._full_name(hook)] if self.name and not self._ended else [])
 
-                    if "tunedModel" not in job:
-                        job = await hook.get_tuning_job(job["name"])
-                    return TaskSuccessEvent(xcoms={"return_value": manifest(job), **urls(job)})
-        except TuningWaitTimeoutError as error:
-            return self._event("timeout", message=str(error))
-        except TuningError as error:
-            return self._event("error", **error_fields(error))
-        return self._event("ended", state=job["state"])
-
-    def _event(self, status: str, **more: Any) -> TriggerEvent:
-        return TriggerEvent({"status": status, "tuning_job_name": self.tuning_job_name, **more})
-
-    @property
-    def _awaited(self) -> str:
-        return self.tuning_job_name
-
-    async def _cancel(self, hook: TuningJobAsyncHook) -> bool:
-        name = str(
-            await hook.full_name(self.tuning_job_name, project_id=self.project_id, location=self.location)
+    def _cancel_others(self, hook: TuningJobHook) -> list[str]:
+        """Cancel the task instance's other jobs: one that was created unseen, one too many."""
+        if self.job_key is None:
+            return []
+        listed = hook.list_tuning_jobs(
+            project_id=self.project_id,
+            location=self.location,
+            filter=key_filter(self.job_key),
+            page_size=1000,
         )
-        if await self._has_ended(hook, name):
-            return False
-        await hook.cancel_tuning_job(name)
-        return True
+        jobs = own_jobs(listed, self.job_key)
+        names = [str(job["name"]) for job in jobs if may_be_joined(str(job.get("state")))]
+        return self._cancel_each(hook, [name for name in names if name != self.name])
 
     @staticmethod
-    async def _has_ended(hook: TuningJobAsyncHook, name: str) -> bool:
-        """Look once, and not for long: what matters is the cancellation."""
-        with suppress(asyncio.TimeoutError):
-            seen = await asyncio.wait_for(hook.look(name), _LOOK_SECONDS)
-            return isinstance(seen, dict) and outcome(seen["state"]).ended
-        return False
+    def _cancel_each(hook: TuningJobHook, names: Sequence[str]) -> list[str]:
+        cancelled = []
+        for name in names:
+            # One that has ended meanwhile, or is gone, needs no cancelling.
+            with suppress(TuningBadRequestError, TuningNotFoundError):
+                hook.cancel(name)
+                cancelled.append(name)
+        return cancelled
 
 
-class OperationTrigger(_PollingTrigger):
-    """Waits for a long-running operation, such as the one that ``rebaseTunedModel`` answers with.
-
-    :param operation_name: the operation's full resource name.
-
-    The other parameters are those of :class:`TuningJobTrigger`.
-    """
-
-    def __init__(self, *, operation_name: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.operation_name = operation_name
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the class path and the arguments to rebuild this trigger with."""
-        return (
-            "airflow_tuning_provider.triggers.tuning_job.OperationTrigger",
-            {**self._arguments(), "operation_name": self.operation_name},
-        )
-
-    async def _wait(self) -> TriggerEvent:
-        event: dict[str, Any] = {"status": "ended", "operation_name": self.operation_name}
-        try:
-            async with self._hook() as hook:
-                await hook.wait_for_operation(
-                    self.operation_name, poll_interval=float(self.poll_interval), deadline=self.end_time
-                )
-        except TuningWaitTimeoutError as error:
-            event.update(status="timeout", message=str(error))
-        except TuningError as error:
-            event.update(status="error", **error_fields(error))
-        return TriggerEvent(event)
-
-    @property
-    def _awaited(self) -> str:
-        return self.operation_name
-
-    async def _cancel(self, hook: TuningJobAsyncHook) -> bool:
-        await hook.cancel_operation(self.operation_name)
-        return True
-
-
-def error_fields(error: TuningError) -> dict[str, Any]:
-    """Return what a worker needs to raise the same error again."""
-    api_error = error.api_error
-    if api_error is None:
-        return {"kind": "bad_request", "message": str(error)}
-    return {
-        "kind": api_error.kind.value,
-        "message": str(api_error.message),
-        "http_status": api_error.http_status,
-        "rpc_status": api_error.status,
-    }
+OperationTrigger = TuningJobTrigger
+"""The path under which an earlier version stored triggers that wait for an operation."""

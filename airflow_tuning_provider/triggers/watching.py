@@ -4,6 +4,7 @@ Each trigger that waits is a :class:`Waiter`; waiters that could share a poll be
 which looks at their jobs by single gets or by a walk over the list, whichever is cheaper
 (:func:`airflow_tuning_provider.api.polling.cheaper_to_walk`), with one session and one token. A look wakes
 only the waiters that it has news for. The first waiter starts the poll, the last one to leave ends it.
+Operations are looked at by gets.
 
 Why not Airflow 3.3's shared stream: it wakes every waiter at every poll, so that ten thousand of them stop the
 event loop for a third of a second, and Airflow 3.1 and 3.2 do not have it.
@@ -13,137 +14,90 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import heapq
 import random
 import time
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from airflow_tuning_provider._errors import given_up, refusing_invalid_input, timed_out
+from airflow_tuning_provider.api.calls import Json, Page, validate_name
 from airflow_tuning_provider.api.errors import ApiError, ErrorKind
+from airflow_tuning_provider.api.inputs import number
+from airflow_tuning_provider.api.names import is_operation
 from airflow_tuning_provider.api.polling import PAGE_SIZE, cheaper_to_walk
 from airflow_tuning_provider.api.retry import RetryPolicy
 from airflow_tuning_provider.api.waiting import End, Step, Wait
-from airflow_tuning_provider.exceptions import AirflowNotFoundException, TuningError, timed_out
+from airflow_tuning_provider.triggers.sharing import LOOKERS, Identity, SharedHook, lent, shared_hook
+from airflow_tuning_provider.triggers.timetable import Timetable
 
 if TYPE_CHECKING:
-    from airflow_tuning_provider.api.names import TuningJobName
-    from airflow_tuning_provider.hooks.calls import Page
-    from airflow_tuning_provider.hooks.tuning_job import TuningJobAsyncHook
+    from airflow_tuning_provider.api.names import OperationName, TuningJobName
 
-Json = dict[str, Any]
+__all__ = ["Identity", "shared_hook", "until_ended"]
 
-_CONCURRENT_GETS = 10
 _PAGE_ATTEMPTS = 5
 _PAGE_RETRY = RetryPolicy(max_delay=5.0)
 _COALESCE = 0.25
 """Seconds by which looks may come early to be taken together."""
-_SLOT = 0.05
-"""Seconds by which looks may come late, as their turns are kept by slots."""
-_CONNECTION_SECONDS = 60.0
-"""How long a connection may be missing that the worker has just used."""
-_CONNECTION_PAUSE = 5.0
-_REOPEN_AFTER = 60.0
-"""Seconds between two attempts to read a connection anew whose credentials are refused."""
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Who asks, and how: what a poll must have in common."""
-
-    gcp_conn_id: str
-    impersonation_chain: tuple[str, ...]
-    api_version: str
-    request_timeout: float
+_NO_WALKS_SECONDS = 600.0
+"""How long no list is asked for after one was refused; who may not list may still get."""
 
 
 @dataclass(eq=False)
 class Waiter:
     """One trigger's wait, and the news that it has not taken yet.
 
-    :param due: epoch seconds of the next look, ``None`` after the last one.
+    :param name: what it waits for.
+    :param due: seconds of the monotonic clock at which it is to be looked at, ``None`` after the last look.
     :param slot: where the timetable keeps that turn.
     """
 
     wait: Wait
+    name: TuningJobName | OperationName
     news: asyncio.Queue[tuple[Step, Json | ApiError]] = field(default_factory=asyncio.Queue)
     due: float | None = 0.0
     slot: int | None = None
 
     def tell(self, seen: Json | ApiError) -> None:
         """Take note of a look; wake the trigger only if there is something to tell."""
-        now = time.time()
-        step = self.wait.advance(seen, now=now, random=random.random())
-        self.due = now + step.delay if step.delay is not None else None
+        tick = time.monotonic()
+        step = self.wait.advance(seen, now=time.time(), tick=tick, random=random.random())
+        self.due = tick + step.delay if step.delay is not None else None
         if step.news or step.end is not None:
             self.news.put_nowait((step, seen))
 
 
-class _Timetable:
-    """When waiters want their next look.
-
-    A look at ten thousand jobs moves as many turns. Kept as sets of waiters they cost no new objects: a heap of
-    tuples would have Python's garbage collector stop the event loop for half a second every few minutes.
-    """
-
-    def __init__(self) -> None:
-        self._slots: dict[int, set[Waiter]] = {}
-        self._order: list[int] = []
-
-    def note(self, waiter: Waiter) -> None:
-        """Take note of when a waiter is due, if it is; what was noted before counts no more."""
-        waiter.slot = slot = None if waiter.due is None else int(waiter.due / _SLOT)
-        if slot is None:
-            return
-        if slot not in self._slots:
-            self._slots[slot] = set()
-            heapq.heappush(self._order, slot)
-        self._slots[slot].add(waiter)
-
-    def next_due(self) -> float | None:
-        """Return when the first slot is over, in epoch seconds."""
-        return (self._order[0] + 1) * _SLOT if self._order else None
-
-    def take(self, until: float) -> list[Waiter]:
-        """Take all waiters out whose turn comes until then."""
-        due = []
-        while self._order and self._order[0] * _SLOT <= until:
-            slot = heapq.heappop(self._order)
-            # Another look may have moved its turn, or been its last.
-            due += [waiter for waiter in self._slots.pop(slot) if waiter.slot == slot]
-        return due
-
-
 class Watch:
-    """The poll of one identity, project and location on one event loop.
+    """The poll of one hook, project and location: of jobs, or of operations.
 
-    :param hook: whom to ask; closed when the poll ends.
+    Waiters are found by the last part of a name: a project has an id and a number, and the API may answer with
+    another one than it was asked for.
+
+    :param shared: whom to ask.
     :param project: project of the jobs.
     :param location: location of the jobs.
+    :param listed: whether a list shows what is waited for.
     """
 
-    def __init__(self, hook: TuningJobAsyncHook, project: str, location: str) -> None:
-        self._hook = hook
+    def __init__(self, shared: SharedHook, project: str, location: str, *, listed: bool) -> None:
+        self._shared = shared
         self._project = project
         self._location = location
         self._waiters: dict[str, set[Waiter]] = {}
-        self._timetable = _Timetable()
+        self._timetable: Timetable[Waiter] = Timetable()
         self._wake = asyncio.Event()
         self._poll: asyncio.Task[None] | None = None
         self._pages = 0
-        self._may_list = True
-        self._reopened = -_REOPEN_AFTER
-
-    @property
-    def waiting(self) -> int:
-        """How many waiters there are."""
-        return sum(map(len, self._waiters.values()))
+        self._no_walk_before = 0.0 if listed else float("inf")
+        progress = ",tuningJobState,tuningJobMetadata" if shared.identity.api_version == "v1beta1" else ""
+        # A whole job holds samples of its data set: a hundred of them would be megabytes to parse.
+        self._fields: str | None = f"nextPageToken,tuningJobs(name,state,createTime{progress})"
 
     def join(self, waiter: Waiter) -> None:
         """Let a waiter in; its job is looked at as soon as possible."""
-        self._waiters.setdefault(waiter.wait.name, set()).add(waiter)
+        self._waiters.setdefault(waiter.name.resource, set()).add(waiter)
         self._timetable.note(waiter)
         self._wake.set()
         if self._poll is None or self._poll.done():
@@ -151,24 +105,20 @@ class Watch:
             self._poll = contextvars.Context().run(asyncio.get_running_loop().create_task, self._run())
 
     def leave(self, waiter: Waiter) -> bool:
-        """Let a waiter out; return whether it was the last one."""
-        same = self._waiters.get(waiter.wait.name, set())
+        """Let a waiter out; return whether it was the last one, with which the poll ends."""
+        same = self._waiters[waiter.name.resource]
         same.discard(waiter)
         if not same:
-            self._waiters.pop(waiter.wait.name, None)
-        return not self._waiters
-
-    async def close(self) -> None:
-        """End the poll."""
-        # Python 3.11's wait_for swallows a cancellation that comes at the moment at which it ends.
-        while self._poll is not None and not self._poll.done():
+            del self._waiters[waiter.name.resource]
+        if not self._waiters and self._poll is not None:
             self._poll.cancel()
-            await asyncio.wait([self._poll], timeout=1)
+        return not self._waiters
 
     # -- the poll ----------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        while True:
+        # Not for ever: Python 3.11's wait_for swallows a cancellation that comes at the moment at which it ends.
+        while self._waiters:
             due = None
             try:
                 due = await self._next_due()
@@ -185,7 +135,7 @@ class Watch:
         while True:
             self._wake.clear()
             due = self._timetable.next_due()
-            delay = None if due is None else due - time.time()
+            delay = None if due is None else due - time.monotonic()
             if delay is not None and delay <= 0:
                 break
             try:
@@ -194,20 +144,21 @@ class Watch:
                 break
         return [
             waiter
-            for waiter in self._timetable.take(time.time() + _COALESCE)
-            if waiter in self._waiters.get(waiter.wait.name, ())  # it may have left
+            for waiter in self._timetable.take(time.monotonic() + _COALESCE)
+            if waiter in self._waiters.get(waiter.name.resource, ())  # it may have left
         ]
 
     async def _look_at(self, due: list[Waiter]) -> None:
-        names = {waiter.wait.name for waiter in due}
-        if not names:
+        wanted = {waiter.name.resource for waiter in due}
+        if not wanted:
             return
-        if self._may_list and cheaper_to_walk(len(names), len(self._waiters), self._pages):
-            names = await self._walk(names)
-        await self._get(names)
+        may_walk = time.monotonic() >= self._no_walk_before
+        if may_walk and cheaper_to_walk(len(wanted), len(self._waiters), self._pages):
+            wanted = await self._walk(wanted)
+        await self._get(wanted)
 
     async def _walk(self, due: set[str]) -> set[str]:
-        """Look at all jobs by walking the list; return the names that still need a get of their own."""
+        """Look at all jobs by walking the list; return those that still need a get of their own."""
         missing = set(due)
         unseen = set(self._waiters)
         token: str | None = None
@@ -215,20 +166,25 @@ class Watch:
         while True:
             page = await self._page(token)
             if isinstance(page, ApiError):
-                # Who may not list may still get; what fails for the moment is for each job's own wait to bear.
-                if not page.kind.transient:
-                    self._may_list = page.kind is not ErrorKind.NOT_PERMITTED
+                if page.kind is ErrorKind.BAD_RESPONSE:
                     return missing
-                self._tell_names(missing, page)
+                if not page.kind.transient:
+                    self._no_walk_before = time.monotonic() + _NO_WALKS_SECONDS
+                    return missing
+                # What fails for the moment is for each job's own wait to bear.
+                self._tell_all(missing, page)
                 return set()
             jobs, token = page
             pages += 1
             for job in jobs:
-                if job["name"] in unseen:
-                    unseen.discard(job["name"])
-                    missing.discard(job["name"])
-                    self._tell_names([job["name"]], job)
-            if token is None or not unseen:
+                resource = "tuningJobs/" + job["name"].rpartition("/")[2]
+                if resource in unseen:
+                    unseen.discard(resource)
+                    missing.discard(resource)
+                    self._tell_all([resource], job)
+            # No longer than the gets that it stands for would take: whoever waits has a deadline, and a list may
+            # have thousands of pages, or no end.
+            if token is None or not unseen or pages > len(self._waiters):
                 self._pages = pages
                 # A job that is not listed may be new, or gone: only a get of it can tell.
                 return missing
@@ -237,43 +193,43 @@ class Watch:
         """Get one page; a fault that soon passes is not worth the pages before it."""
         failures = 0
         while True:
-            page = await self._hook.look_at_page(
-                self._project, self._location, page_size=PAGE_SIZE, page_token=token
+            page = await self._shared.look(
+                lambda hook: hook.look_at_page(
+                    self._project,
+                    self._location,
+                    page_size=PAGE_SIZE,
+                    page_token=token,
+                    fields=self._fields,
+                )
             )
             failures += 1
-            if not isinstance(page, ApiError) or not page.kind.transient or failures == _PAGE_ATTEMPTS:
+            if not isinstance(page, ApiError) or failures == _PAGE_ATTEMPTS:
+                return page
+            if page.kind is ErrorKind.BAD_REQUEST and self._fields is not None:
+                self._fields = None  # a hint that this server does not take
+                continue
+            if not page.kind.transient or page.kind is ErrorKind.BAD_RESPONSE:
                 return page
             # A long pause is for the waiters to bear, each within its own deadline: the poll goes on.
             if (page.retry_after or 0.0) > _PAGE_RETRY.max_delay:
                 return page
             await asyncio.sleep(page.retry_after or _PAGE_RETRY.backoff(failures, random.random()))
 
-    async def _get(self, names: Iterable[str]) -> None:
-        places = asyncio.Semaphore(_CONCURRENT_GETS)
+    async def _get(self, wanted: Iterable[str]) -> None:
+        places = asyncio.Semaphore(LOOKERS)
 
-        async def look(name: str) -> None:
+        async def look(resource: str) -> None:
             async with places:
-                if name in self._waiters:
-                    self._tell_names([name], await self._look(name))
+                waiter = next(iter(self._waiters.get(resource, ())), None)
+                if waiter is not None:
+                    name = str(waiter.name)
+                    self._tell_all([resource], await self._shared.look(lambda hook: hook.look(name)))
 
-        await asyncio.gather(*map(look, names))
+        await asyncio.gather(*map(look, wanted))
 
-    async def _look(self, name: str) -> Json | ApiError:
-        began = time.monotonic()
-        seen = await self._hook.look(name)
-        if not isinstance(seen, ApiError) or seen.kind is not ErrorKind.UNAUTHENTICATED:
-            return seen
-        if self._reopened < began:  # else: another look, beside this one, has seen to it
-            # The connection may have got a new key since this poll began, days ago perhaps.
-            if began - self._reopened < _REOPEN_AFTER:
-                return seen
-            self._reopened = time.monotonic()
-            await self._hook.reopen()
-        return await self._hook.look(name)
-
-    def _tell_names(self, names: Iterable[str], seen: Json | ApiError) -> None:
-        for name in names:
-            self._tell(self._waiters.get(name, ()), seen)
+    def _tell_all(self, resources: Iterable[str], seen: Json | ApiError) -> None:
+        for resource in resources:
+            self._tell(self._waiters.get(resource, ()), seen)
 
     def _tell(self, waiters: Iterable[Waiter], seen: Json | ApiError) -> None:
         for waiter in list(waiters):
@@ -281,80 +237,12 @@ class Watch:
             self._timetable.note(waiter)
 
 
-class _Registry:
-    """The hooks and watches of one event loop."""
-
-    def __init__(self) -> None:
-        self._hooks: dict[Identity, tuple[TuningJobAsyncHook, int]] = {}
-        self._watches: dict[tuple[Identity, str, str], Watch] = {}
-
-    def acquire(self, identity: Identity) -> TuningJobAsyncHook:
-        """Return the hook of an identity: one session, one token."""
-        from airflow_tuning_provider.hooks.tuning_job import TuningJobAsyncHook
-
-        hook, users = self._hooks.get(identity) or (
-            TuningJobAsyncHook(
-                identity.gcp_conn_id,
-                impersonation_chain=identity.impersonation_chain or None,
-                api_version=identity.api_version,
-                request_timeout=identity.request_timeout,
-            ),
-            0,
-        )
-        self._hooks[identity] = (hook, users + 1)
-        return hook
-
-    async def release(self, identity: Identity) -> None:
-        """Give a hook back; the last user closes it."""
-        hook, users = self._hooks[identity]
-        if users > 1:
-            self._hooks[identity] = (hook, users - 1)
-        else:
-            del self._hooks[identity]
-            await hook.close()
-
-    def join(
-        self, identity: Identity, hook: TuningJobAsyncHook, name: TuningJobName, waiter: Waiter
-    ) -> Watch:
-        """Let a waiter into the watch of its identity, project and location."""
-        key = (identity, name.project, name.location)
-        watch = self._watches.get(key)
-        if watch is None:
-            watch = self._watches[key] = Watch(hook, name.project, name.location)
-        watch.join(waiter)
-        return watch
-
-    async def leave(self, identity: Identity, name: TuningJobName, watch: Watch, waiter: Waiter) -> None:
-        """Let a waiter out of its watch; the last one ends the poll."""
-        if watch.leave(waiter):
-            self._watches.pop((identity, name.project, name.location), None)
-            await watch.close()
-
-
-_REGISTRIES: WeakKeyDictionary[asyncio.AbstractEventLoop, _Registry] = WeakKeyDictionary()
-
-
-def _registry() -> _Registry:
-    return _REGISTRIES.setdefault(asyncio.get_running_loop(), _Registry())
-
-
-@asynccontextmanager
-async def shared_hook(identity: Identity) -> AsyncIterator[TuningJobAsyncHook]:
-    """Lend the hook of an identity: a thousand triggers that end or are killed at once need one token.
-
-    It has the connection's project and location; give full names.
-    """
-    registry = _registry()
-    hook = registry.acquire(identity)
-    try:
-        yield hook
-    finally:
-        await registry.release(identity)
+_WATCHES: WeakKeyDictionary[SharedHook, dict[tuple[str, str, bool], Watch]] = WeakKeyDictionary()
 
 
 async def until_ended(
     identity: Identity,
-    name: str,
+    name: str | None,
     *,
     poll_interval: float,
     deadline: float | None,
@@ -362,64 +250,60 @@ async def until_ended(
     project_id: str | None = None,
     location: str | None = None,
 ) -> Json:
-    """Wait until a job has ended, in whatever way, together with all others that wait for the same API.
+    """Wait until a job or an operation has ended, in whatever way, together with all others that ask the same API.
 
     :param identity: who asks.
-    :param name: full resource name, or a bare id where project and location are known.
-    :param poll_interval: most seconds between two looks at the job.
+    :param name: full resource name, or a job's bare id where project and location are known.
+    :param poll_interval: most seconds between two looks.
     :param deadline: epoch seconds at which to stop waiting, ``None`` for never.
     :param log: where this waiter's part of the story is told.
     :param project_id: project of a bare id; default: the connection's.
     :param location: location of a bare id; default: the connection's.
-    :return: the job as it was seen last: from a list it may lack fields.
+    :return: the job or the operation as it was seen last: from a list, a job lacks fields.
+    :raises TuningInvalidInputError: for a name, or another argument, that cannot be right.
     :raises TuningWaitTimeoutError: if it did not end in time.
-    :raises TuningError: if it can no longer be watched.
+    :raises TuningUnavailableError: if it could not be looked at for too long.
     """
-    registry = _registry()
-    async with shared_hook(identity) as hook:
-        wait = Wait(name, poll_interval, deadline)
-        full = await _full_name(hook, wait, log, project_id, location)
+    with refusing_invalid_input():
+        validate_name(name)
+        name = str(name)
+        wait = Wait(name, number(poll_interval, "poll_interval"), deadline)
+    with lent(identity) as shared:
+        while (trouble := await shared.fresh()) is not None:
+            step = wait.advance(trouble, now=time.time(), tick=time.monotonic(), random=random.random())
+            _told(wait, step, trouble, log)
+            await asyncio.sleep(step.delay or 0.0)
+        full = shared.hook.full_name(name, project_id=project_id, location=location)
         wait.name = str(full)
-        waiter = Waiter(wait)
-        watch = registry.join(identity, hook, full, waiter)
+        waiter = Waiter(wait, full)
+        watches = _WATCHES.setdefault(shared, {})
+        key = (full.project, full.location, not is_operation(full))
+        watch = watches.get(key)
+        if watch is None:
+            watch = watches[key] = Watch(shared, full.project, full.location, listed=key[2])
+        watch.join(waiter)
         try:
             while True:
                 step, seen = await waiter.news.get()
-                for level, text in step.news:
-                    log.log(level, text)
-                if step.end is None:
-                    continue
-                if step.end is End.TIMED_OUT:
-                    raise timed_out(waiter.wait.name)
-                if isinstance(seen, ApiError):
-                    raise hook.error(seen, f"get {full}")
-                return seen
+                ended = _told(wait, step, seen, log)
+                if ended is not None:
+                    return ended
         finally:
-            await registry.leave(identity, full, watch, waiter)
+            if watch.leave(waiter):
+                del watches[key]
 
 
-async def _full_name(
-    hook: TuningJobAsyncHook, wait: Wait, log: Any, project_id: str | None, location: str | None
-) -> TuningJobName:
-    """Open the hook and complete the job's name; what may pass is borne as any failed look is."""
-    give_up = time.monotonic() + _CONNECTION_SECONDS
-    while True:
-        try:
-            return await hook.full_name(wait.name, project_id=project_id, location=location)
-        except AirflowNotFoundException as error:
-            # Airflow says so too where its secrets backend has failed for the moment.
-            if time.monotonic() > give_up:
-                raise
-            log.warning("The connection was not found; looking again. %s", error)
-            await asyncio.sleep(_CONNECTION_PAUSE)
-        except TuningError as error:
-            if error.api_error is None:
-                raise
-            step = wait.advance(error.api_error, now=time.time(), random=random.random())
-            for level, text in step.news:
-                log.log(level, text)
-            if step.end is End.TIMED_OUT:
-                raise timed_out(wait.name) from error
-            if step.delay is None:
-                raise
-            await asyncio.sleep(step.delay)
+def _told(wait: Wait, step: Step, seen: Json | ApiError, log: Any) -> Json | None:
+    """Tell a waiter's news; return what has ended, ``None`` if the wait goes on.
+
+    :raises TuningError: if the wait is over for another reason.
+    """
+    for level, text in step.news:
+        log.log(level, text)
+    if step.end is None:
+        return None
+    if step.end is End.TIMED_OUT:
+        raise timed_out(wait.name)
+    if isinstance(seen, ApiError):
+        raise given_up(wait.name, seen)
+    return seen

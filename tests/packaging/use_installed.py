@@ -12,7 +12,7 @@ import sys
 from airflow_tuning_provider.emulator.testing import Emulator
 
 MODULES = [
-    "airflow_tuning_provider.hooks.aio",
+    "airflow_tuning_provider.hooks.tuning_job",
     "airflow_tuning_provider.operators.tuning_job",
     "airflow_tuning_provider.sensors.tuning_job",
     "airflow_tuning_provider.triggers.tuning_job",

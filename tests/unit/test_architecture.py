@@ -7,23 +7,28 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import json
 import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk import BaseOperator
+
+from airflow_tuning_provider.api.parameters import BodyParameters, table
 
 PACKAGE = "airflow_tuning_provider"
 ROOT = Path(__file__).parents[2] / PACKAGE
 FILES = sorted(path for path in ROOT.rglob("*.py") if "example_dags" not in path.parts)
 
 # What may be imported besides the standard library: what pyproject.toml names, and what comes with that.
-DEPENDENCIES = {"airflow", "pendulum", "google", "aiohttp", "requests", "urllib3", "yarl"}
+DEPENDENCIES = {"airflow", "pendulum", "google", "requests", "urllib3"}
 # What works without Airflow's database: tasks have none, wherever it is and whatever it runs on.
 WITHOUT_DATABASE = (
     "airflow.sdk.",
@@ -32,7 +37,7 @@ WITHOUT_DATABASE = (
     "airflow.configuration.",  # for 3.1, whose SDK has none
     "airflow.providers.standard.triggers.temporal.",
 )
-HEAVY = ("requests", "google.auth", "aiohttp", "fastapi", "uvicorn")
+HEAVY = ("requests", "google.auth", "fastapi", "uvicorn")
 
 
 @cache
@@ -147,65 +152,86 @@ def test_the_metadata_loads_nothing_at_all() -> None:
 
 
 def task_classes() -> list[Any]:
+    modules = [module_name(path) for path in FILES if part(module_name(path)) in ("operators", "sensors")]
     return [
-        pytest.param(path, node, id=node.name)
-        for path in FILES
-        if part(module_name(path)) in ("operators", "sensors")
-        for node in tree(path).body
-        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
-        if any(isinstance(item, ast.FunctionDef) and item.name == "execute" for item in node.body)
+        cls
+        for module in map(importlib.import_module, modules)
+        for cls in vars(module).values()
+        if inspect.isclass(cls) and cls.__module__ == module.__name__ and issubclass(cls, BaseOperator)
     ]
 
 
-def init_of(node: ast.ClassDef) -> ast.FunctionDef:
-    return next(item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__")
+def constructors(cls: type) -> list[ast.FunctionDef]:
+    """The constructors of a task's class and of those of ours that it inherits from."""
+    sources = [
+        textwrap.dedent(inspect.getsource(base))
+        for base in cls.__mro__
+        if base.__module__.startswith(PACKAGE) and "__init__" in vars(base)
+    ]
+    bodies = [node for source in sources for node in ast.parse(source).body if isinstance(node, ast.ClassDef)]
+    return [
+        item
+        for node in bodies
+        for item in node.body
+        if isinstance(item, ast.FunctionDef) and item.name == "__init__"
+    ]
+
+
+def fields_of(cls: Any) -> set[str]:
+    """The template fields, without those of the table of body parameters, which tests/unit/operators looks at."""
+    return set(cls.template_fields) - set(table(BodyParameters))
 
 
 def test_all_operators_and_sensors_are_looked_at() -> None:
-    assert {param.id for param in task_classes()} >= {
+    assert {cls.__name__ for cls in task_classes()} == {
         "CreateTuningJobOperator",
         "CancelTuningJobOperator",
         "RebaseTunedModelOperator",
+        "CancelOrphanedTuningJobsOperator",
         "TuningJobSensor",
     }
 
 
-@pytest.mark.parametrize(("path", "node"), task_classes())
-def test_template_fields_are_stored_verbatim(path: Path, node: ast.ClassDef) -> None:
+@pytest.mark.parametrize("cls", task_classes())
+def test_template_fields_are_stored_verbatim(cls: Any) -> None:
     """Airflow renders attributes after ``__init__``: what is changed or derived there would not be rendered."""
-    cls = getattr(importlib.import_module(module_name(path)), node.name)
-    init = init_of(node)
-    verbatim = {
-        statement.targets[0].attr
-        for statement in init.body
-        if isinstance(statement, ast.Assign)
-        and isinstance(statement.targets[0], ast.Attribute)
-        and isinstance(statement.value, ast.Name)
-        and statement.targets[0].attr == statement.value.id
-    }
-    parameters = {argument.arg: argument for argument in init.args.kwonlyargs}
-    # Everything but Airflow's own, which Airflow stores
-    assert set(cls.template_fields) & set(parameters) <= verbatim
-    assert set(cls.template_fields) <= set(parameters), "every template field is a parameter"
+    stored: list[str] = []
+    for init in constructors(cls):
+        verbatim = {
+            statement.targets[0].attr
+            for statement in init.body
+            if isinstance(statement, ast.Assign)
+            and isinstance(statement.targets[0], ast.Attribute)
+            and isinstance(statement.value, ast.Name)
+            and statement.targets[0].attr == statement.value.id
+        }
+        handed_on = {
+            keyword.arg
+            for call in ast.walk(init)
+            if isinstance(call, ast.Call)
+            for keyword in call.keywords
+            if isinstance(keyword.value, ast.Name) and keyword.arg == keyword.value.id
+        }
+        parameters = {argument.arg for argument in init.args.kwonlyargs}
+        assert fields_of(cls) & parameters <= verbatim | handed_on
+        stored += verbatim & fields_of(cls)
+        used = [
+            node.id for node in ast.walk(init) if isinstance(node, ast.Name) and node.id in fields_of(cls)
+        ]
+        assert len(used) == len(set(used)), "a template field is stored in __init__, and not looked at"
+    assert sorted(stored) == sorted(fields_of(cls)), "every template field is a parameter, and stored once"
     assert len(set(cls.template_fields)) == len(cls.template_fields), "each once"
     assert set(getattr(cls, "template_fields_renderers", {})) <= set(cls.template_fields)
-    used = [
-        node.id for node in ast.walk(init) if isinstance(node, ast.Name) and node.id in cls.template_fields
-    ]
-    assert sorted(used) == sorted(cls.template_fields), (
-        "a template field is stored in __init__, and not looked at"
-    )
 
 
-@pytest.mark.parametrize(("path", "node"), task_classes())
-def test_every_parameter_that_can_be_a_template_is_one(path: Path, node: ast.ClassDef) -> None:
+@pytest.mark.parametrize("cls", task_classes())
+def test_every_parameter_that_can_be_a_template_is_one(cls: Any) -> None:
     """What is left is the policy of the task itself, which is plainly true or false."""
-    cls = getattr(importlib.import_module(module_name(path)), node.name)
-    init = init_of(node)
-    assert [argument.arg for argument in init.args.args] == ["self"], "parameters are given by name"
-    for argument in init.args.kwonlyargs:
-        annotation = ast.unparse(argument.annotation) if argument.annotation else ""
-        assert (argument.arg in cls.template_fields) is (annotation != "bool"), argument.arg
+    for init in constructors(cls):
+        assert [argument.arg for argument in init.args.args] == ["self"], "parameters are given by name"
+        for argument in init.args.kwonlyargs:
+            annotation = ast.unparse(argument.annotation) if argument.annotation else ""
+            assert (argument.arg in cls.template_fields) is (annotation != "bool"), argument.arg
 
 
 # -- docstrings -------------------------------------------------------------------------------------

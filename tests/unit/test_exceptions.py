@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import json
 import pickle
 from typing import Any
 
 import pytest
 
-from airflow_tuning_provider import exceptions
+from airflow_tuning_provider import _errors, exceptions
 from airflow_tuning_provider.api.errors import ApiError, ErrorKind
 from airflow_tuning_provider.api.inputs import InvalidInputError
 from airflow_tuning_provider.api.states import JobState
+from airflow_tuning_provider.triggers import events
 
 try:
     from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSensorTimeout
@@ -60,12 +62,6 @@ def test_every_error_is_airflows_and_can_be_rebuilt_from_its_message(
     assert (type(twin), str(twin), vars(twin)) == (cls, str(error), vars(error))
 
 
-def test_every_error_is_exported() -> None:
-    assert {cls.__name__ for cls in CLASSES} <= set(exceptions.__all__)
-    assert sorted(exceptions.__all__) == exceptions.__all__
-    assert all(hasattr(exceptions, name) for name in exceptions.__all__)
-
-
 def test_every_kind_has_its_class() -> None:
     assert set(KINDS) == set(ErrorKind)
 
@@ -74,7 +70,7 @@ def test_every_kind_has_its_class() -> None:
 def test_what_a_retry_cannot_mend_fails_at_once(kind: ErrorKind, expected: tuple[type, bool]) -> None:
     cls, retried = expected
     api_error = ApiError(kind, "the API's words", 418, "STATUS")
-    error = exceptions.error_from(
+    error = _errors.error_from(
         api_error,
         "create a tuning job",
         principal="me@example.com",
@@ -93,24 +89,22 @@ def test_what_a_retry_cannot_mend_fails_at_once(kind: ErrorKind, expected: tuple
 
 
 def test_the_least_that_an_error_says() -> None:
-    error = exceptions.error_from(ApiError(ErrorKind.UNAVAILABLE, "the connection failed"), "get x")
+    error = _errors.error_from(ApiError(ErrorKind.UNAVAILABLE, "the connection failed"), "get x")
     assert str(error) == "Could not get x: the connection failed"
 
 
-@pytest.mark.parametrize("kind", ErrorKind)
-def test_an_event_of_a_trigger_raises_the_same_error(kind: ErrorKind) -> None:
-    api_error = ApiError(kind, "the API's words", 418, "STATUS")
-    event = {"kind": kind.value, "message": "the API's words", "http_status": 418, "rpc_status": "STATUS"}
-    one = exceptions.error_from(api_error, "watch x", tuning_job_name=NAME)
-    other = exceptions.error_from_event(event, "watch x", tuning_job_name=NAME)
-    assert (type(one), str(one), one.tuning_job_name) == (type(other), str(other), other.tuning_job_name)
+@pytest.mark.parametrize("cls", CLASSES)
+def test_an_event_of_a_trigger_raises_the_same_error(cls: type[exceptions.TuningError]) -> None:
+    error = cls("the API's words")
+    event = json.loads(json.dumps(events.failed(NAME, error)))
+    twin = events.error_of(events.parse(event))
+    assert (type(twin), str(twin), twin.tuning_job_name) == (cls, str(error), NAME)
 
 
-@pytest.mark.parametrize(
-    "event", [{}, {"kind": None}, {"kind": "new"}, {"kind": ["x"]}, {"kind": 7, "message": None}]
-)
-def test_an_event_of_another_version_may_be_retried(event: dict[str, Any]) -> None:
-    assert type(exceptions.error_from_event(event, "watch x")) is exceptions.TuningUnavailableError
+@pytest.mark.parametrize("name", [None, "NewError", "ApiError", "AirflowException", "__doc__", ["x"], 7])
+def test_an_error_of_another_version_may_be_retried(name: Any) -> None:
+    error = events.error_of(events.parse({"status": "error", "error": name, "name": NAME}))
+    assert type(error) is exceptions.TuningUnavailableError
 
 
 JOBS = [
@@ -126,7 +120,7 @@ JOBS = [
 def test_jobs_that_ended_without_success(
     state: JobState, code: int | None, cls: type[exceptions.TuningError], retried: bool
 ) -> None:
-    error = exceptions.job_error(
+    error = _errors.job_error(
         job(state, error={"code": code, "message": "words"}), retry="A retry pays again."
     )
     assert type(error) is cls
@@ -134,28 +128,19 @@ def test_jobs_that_ended_without_success(
     assert error.tuning_job_name == NAME
     assert ("A retry pays again." in str(error)) is retried, "only where there will be a retry"
     assert ("The task is not retried" in str(error)) is not retried
+    assert ("the same job would fail again. Change the input" in str(error)) is (code == 3)
 
 
-@pytest.mark.parametrize(("state", "code", "_cls", "_retried"), JOBS)
-def test_a_sensor_is_never_retried(state: JobState, code: int | None, _cls: type, _retried: bool) -> None:
-    error = exceptions.job_error(job(state, error={"code": code}), retry="Not retried.", final=True)
-    assert isinstance(error, AirflowFailException)
-    assert str(error).endswith("\nNot retried.")
-
-
-@pytest.mark.parametrize(
-    "state",
-    sorted(set(JobState) - {JobState.FAILED, JobState.EXPIRED, JobState.CANCELLED}),
-)
-def test_other_jobs_are_no_error(state: JobState) -> None:
-    assert exceptions.job_error(job(state, error={"code": 13})) is None
-
-
-@pytest.mark.parametrize("odd", ["text", 7, ["x"], None])
-def test_a_failed_job_with_an_odd_error(odd: Any) -> None:
-    error = exceptions.job_error(job(JobState.FAILED, error=odd))
-    assert type(error) is exceptions.TuningJobFailedError
-    assert not str(error).endswith("\n")
+def test_a_model_that_is_there_is_not_paid_for_twice() -> None:
+    model = "projects/1/locations/us-central1/models/5@1"
+    failed = job(JobState.FAILED, error={"code": 13, "message": "words"}, tunedModel={"model": model})
+    error = _errors.job_error(failed, retry="A retry pays again.")
+    assert type(error) is exceptions.TuningJobFailedPermanentlyError
+    assert f"Tuned model: {model} " in str(error)
+    assert str(error).endswith(
+        "The task is not retried: its model is there. Clear the task to pay for a new job."
+    )
+    assert str(_errors.job_error(failed, final=True)).endswith("costs nothing more.")
 
 
 def test_a_sensors_timeout_is_airflows_own() -> None:
@@ -164,7 +149,7 @@ def test_a_sensors_timeout_is_airflows_own() -> None:
 
 
 def test_invalid_input_is_refused_in_a_whole_sentence() -> None:
-    with pytest.raises(exceptions.TuningInvalidInputError) as caught, exceptions.refusing_invalid_input():
+    with pytest.raises(exceptions.TuningInvalidInputError) as caught, _errors.refusing_invalid_input():
         raise InvalidInputError("location", "Mars", "give a location such as 'us-central1'")
     error = caught.value
     assert (
@@ -176,5 +161,5 @@ def test_invalid_input_is_refused_in_a_whole_sentence() -> None:
 
 
 def test_other_errors_pass() -> None:
-    with pytest.raises(ZeroDivisionError), exceptions.refusing_invalid_input():
+    with pytest.raises(ZeroDivisionError), _errors.refusing_invalid_input():
         raise ZeroDivisionError

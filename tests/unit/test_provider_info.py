@@ -226,6 +226,7 @@ class _Connection:
     """What the hook reads of a connection."""
 
     conn_id = "test"
+    conn_type = "vertex_ai_tuning"
     password = None
 
     def __init__(self, **extras: Any) -> None:

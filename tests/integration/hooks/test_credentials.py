@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import json
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from airflow_tuning_provider.exceptions import (
     TuningInvalidInputError,
     TuningUnavailableError,
 )
-from airflow_tuning_provider.hooks.tuning_job import TuningJobAsyncHook, TuningJobHook
+from airflow_tuning_provider.hooks.tuning_job import TuningJobHook
 from tests.integration.conftest import BODY, PARENT, QUICK, Connect, Hooks
 from tests.integration.servers import (
     JOB,
@@ -83,6 +83,25 @@ def api() -> Iterator[Server]:
         yield server
 
 
+def at_once(hook: TuningJobHook, count: int) -> list[Any]:
+    """Get a job from as many threads; return the jobs, and errors in the place of those that failed."""
+    seen: list[Any] = []
+
+    def get() -> None:
+        try:
+            seen.append(hook.get_tuning_job("1"))
+        except TuningError as error:
+            seen.append(error)
+
+    hook.open()
+    threads = [threading.Thread(target=get) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return seen
+
+
 def bearers(server: Server) -> list[str]:
     return [header(request, "authorization") for request in server.requests]
 
@@ -123,6 +142,24 @@ class TestServiceAccountKey:
         assert len(tokens.requests) == 3
         assert bearers(api) == ["Bearer t1", "Bearer t2", "Bearer t3"]
 
+    def test_a_kill_gets_a_token_where_that_at_hand_has_expired(self, api: Server, connect: Connect) -> None:
+        """Between two looks that are an hour apart, for instance."""
+        with TokenServer(expires_in=1) as tokens:
+            connect(api_endpoint=api.url, password=None, keyfile_dict=service_account(tokens.url))
+            with TuningJobHook(retry_policy=ONCE) as hook:
+                hook.get_tuning_job("1")
+                hook.cancel_now("1")
+        assert bearers(api) == ["Bearer t1", "Bearer t2"]
+
+    def test_a_kill_does_not_wait_for_a_token(self, api: Server, connect: Connect) -> None:
+        with Server(lambda *_: time.sleep(5)) as tokens:
+            connect(api_endpoint=api.url, password=None, keyfile_dict=service_account(tokens.url))
+            with TuningJobHook(retry_policy=ONCE) as hook:
+                began = time.monotonic()
+                with pytest.raises(TuningUnavailableError, match="no access token"):
+                    hook.cancel_now("1", timeout=0.4)
+                assert time.monotonic() - began < 3
+
     def test_tokens_that_really_expire(self, hooks: Hooks, connect: Connect) -> None:
         with Emulator(speed=4000, datasets="skip", token_lifetime=1, token="no other") as emulator:
             key = service_account(f"{emulator.url}/_emulator/token")
@@ -152,18 +189,16 @@ class TestServiceAccountKey:
         assert len(api.requests) == 2
 
     def test_fifty_calls_at_once_share_one_token(
-        self, api: Server, tokens: TokenServer, connect: Connect
+        self, hooks: Hooks, api: Server, tokens: TokenServer, connect: Connect
     ) -> None:
         connect(api_endpoint=api.url, password=None, keyfile_dict=service_account(tokens.url))
-
-        async def main() -> list[Any]:
-            async with TuningJobAsyncHook() as hook:
-                return await asyncio.gather(*(hook.get_tuning_job("1") for _ in range(50)))
-
-        assert asyncio.run(main()) == [JOB] * 50
+        assert at_once(hooks(), 50) == [JOB] * 50
         assert len(tokens.requests) == 1
+        assert bearers(api) == ["Bearer t1"] * 50
 
-    def test_fifty_refused_calls_share_one_new_token(self, tokens: TokenServer, connect: Connect) -> None:
+    def test_fifty_refused_calls_share_one_new_token(
+        self, hooks: Hooks, tokens: TokenServer, connect: Connect
+    ) -> None:
         def refuse_the_first_token(connection: Connection, request: bytes) -> None:
             if header(request, "authorization") == "Bearer t1":
                 connection.answer(401, {})
@@ -172,25 +207,21 @@ class TestServiceAccountKey:
 
         with Server(refuse_the_first_token) as api:
             connect(api_endpoint=api.url, password=None, keyfile_dict=service_account(tokens.url))
-
-            async def main() -> list[Any]:
-                async with TuningJobAsyncHook() as hook:
-                    return await asyncio.gather(*(hook.get_tuning_job("1") for _ in range(50)))
-
-            assert asyncio.run(main()) == [JOB] * 50
+            assert at_once(hooks(), 50) == [JOB] * 50
         assert len(tokens.requests) == 2
 
-    def test_threads_share_one_token(self, api: Server, tokens: TokenServer, connect: Connect) -> None:
-        connect(api_endpoint=api.url, password=None, keyfile_dict=service_account(tokens.url))
-        with TuningJobHook() as hook:
-            assert hook.credentials
-            threads = [threading.Thread(target=hook.get_tuning_job, args=("1",)) for _ in range(8)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-        assert len(tokens.requests) == 1
-        assert bearers(api) == ["Bearer t1"] * 8
+    def test_fifty_calls_at_once_wait_once_for_a_token_service_that_hangs(
+        self, hooks: Hooks, connect: Connect
+    ) -> None:
+        with Server(lambda connection, _: connection.hang()) as tokens:
+            connect(
+                api_endpoint="http://127.0.0.1:1", password=None, keyfile_dict=service_account(tokens.url)
+            )
+            with Stopwatch() as watch:
+                seen = at_once(hooks(request_timeout=0.5, retry_policy=ONCE), 50)
+        assert {type(error) for error in seen} == {TuningUnavailableError}
+        assert watch.seconds < 3
+        assert len(tokens.requests) <= 2
 
     def test_the_scopes_are_asked_for(
         self, hooks: Hooks, api: Server, tokens: TokenServer, connect: Connect
@@ -237,6 +268,43 @@ class TestServiceAccountKey:
             for _ in range(3):
                 hook.get_tuning_job("1")
         assert proxy.connections == 0
+
+    @pytest.mark.parametrize("where", ["keyfile_dict", "key_path"])
+    @pytest.mark.parametrize("form", ["escaped line ends", "without a type"])
+    def test_keys_that_the_official_connection_reads(
+        self,
+        hooks: Hooks,
+        api: Server,
+        tokens: TokenServer,
+        connect: Connect,
+        tmp_path: Path,
+        form: str,
+        where: str,
+    ) -> None:
+        key = service_account(tokens.url)
+        if form == "without a type":
+            del key["type"]
+        else:
+            key["private_key"] = key["private_key"].replace("\n", "\\n")
+        (tmp_path / "key.json").write_text(json.dumps(key))
+        given: Any = json.dumps(key) if where == "keyfile_dict" else str(tmp_path / "key.json")
+        connect(
+            api_endpoint=api.url, conn_type="google_cloud_platform", password="left over", **{where: given}
+        )
+        assert hooks().get_tuning_job("1") == JOB
+        assert bearers(api) == ["Bearer t1"]
+
+    @pytest.mark.parametrize(("key_s", "ours"), [("universe.example", None), (None, "universe.example")])
+    def test_a_key_of_another_universe_than_the_connection_s_is_refused_in_words(
+        self, hooks: Hooks, tokens: TokenServer, connect: Connect, key_s: str | None, ours: str | None
+    ) -> None:
+        fields = {} if key_s is None else {"universe_domain": key_s}
+        connect(password=None, keyfile_dict=service_account(tokens.url, **fields), universe_domain=ours)
+        words = f"universe '{key_s or 'googleapis.com'}' and the connection for '{ours or 'googleapis.com'}'"
+        with pytest.raises(TuningInvalidInputError, match=words) as caught:
+            hooks().get_tuning_job("1")
+        assert "PRIVATE KEY" not in str(caught.value)
+        assert tokens.requests == []
 
     def test_the_key_may_stand_in_a_file(
         self, hooks: Hooks, api: Server, tokens: TokenServer, connect: Connect, tmp_path: Path

@@ -24,7 +24,8 @@ from airflow_tuning_provider.exceptions import (
     TuningQuotaError,
     TuningUnavailableError,
 )
-from tests.integration.conftest import BODY, Connect, Driver, Hooks
+from airflow_tuning_provider.hooks.tuning_job import TuningJobHook
+from tests.integration.conftest import BODY, Connect, Hooks
 from tests.integration.servers import (
     JOB,
     Connection,
@@ -59,7 +60,7 @@ def trusted_authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustm
 
 
 @pytest.fixture
-def name(hook: Driver, emulator: Emulator) -> str:
+def name(hook: TuningJobHook, emulator: Emulator) -> str:
     """A job's name; its creation has left the request log."""
     return str(hook.create_tuning_job(BODY)["name"])
 
@@ -67,7 +68,7 @@ def name(hook: Driver, emulator: Emulator) -> str:
 class TestStatuses:
     @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
     def test_a_passing_fault_is_not_seen_by_the_caller(
-        self, hook: Driver, emulator: Emulator, name: str, status: int
+        self, hook: TuningJobHook, emulator: Emulator, name: str, status: int
     ) -> None:
         emulator.fault(method="GET", status=status, times=2)
         assert hook.get_tuning_job(name)["name"] == name
@@ -123,7 +124,7 @@ class TestStatuses:
     )
     @pytest.mark.parametrize("status", [429, 503])
     def test_the_server_s_wish_to_wait_is_respected(
-        self, hook: Driver, emulator: Emulator, name: str, status: int, wish: dict[str, Any]
+        self, hook: TuningJobHook, emulator: Emulator, name: str, status: int, wish: dict[str, Any]
     ) -> None:
         emulator.fault(method="GET", status=status, **wish)
         with Stopwatch() as watch:
@@ -131,7 +132,7 @@ class TestStatuses:
         assert 0.4 <= watch.seconds < 2
 
     def test_a_wish_beyond_the_budget_gives_up_at_once(
-        self, hook: Driver, emulator: Emulator, name: str
+        self, hook: TuningJobHook, emulator: Emulator, name: str
     ) -> None:
         emulator.fault(method="GET", status=503, headers={"Retry-After": "3600"})
         with Stopwatch() as watch, pytest.raises(TuningUnavailableError):
@@ -148,13 +149,15 @@ class TestStatuses:
             hooks(retry_policy=None).get_tuning_job("1")
         assert statuses(emulator) == [503, 503]
 
-    def test_a_refused_token_is_tried_once_more(self, hook: Driver, emulator: Emulator, name: str) -> None:
+    def test_a_refused_token_is_tried_once_more(
+        self, hook: TuningJobHook, emulator: Emulator, name: str
+    ) -> None:
         emulator.fault(method="GET", status=401)
         assert hook.get_tuning_job(name)["name"] == name
         assert statuses(emulator) == [200, 401, 200]
 
     def test_a_token_that_stays_refused_is_an_error(
-        self, hook: Driver, emulator: Emulator, name: str
+        self, hook: TuningJobHook, emulator: Emulator, name: str
     ) -> None:
         emulator.fault(method="GET", status=401, times=-1)
         with pytest.raises(TuningAuthenticationError, match="401 UNAUTHENTICATED"):
@@ -165,7 +168,7 @@ class TestStatuses:
 class TestBrokenAnswers:
     @pytest.mark.parametrize("when", ["before_processing", "after_processing"])
     def test_a_cut_connection_is_survived(
-        self, hook: Driver, emulator: Emulator, name: str, when: str
+        self, hook: TuningJobHook, emulator: Emulator, name: str, when: str
     ) -> None:
         emulator.fault(method="GET", drop=when)
         assert hook.get_tuning_job(name)["name"] == name
@@ -173,7 +176,7 @@ class TestBrokenAnswers:
 
     @pytest.mark.parametrize("how", ["length", "json"])
     def test_a_truncated_body_is_asked_for_again(
-        self, hook: Driver, emulator: Emulator, name: str, how: str
+        self, hook: TuningJobHook, emulator: Emulator, name: str, how: str
     ) -> None:
         emulator.fault(method="GET", truncate_body=how)
         assert hook.get_tuning_job(name)["name"] == name
@@ -185,7 +188,7 @@ class TestBrokenAnswers:
             ("<html>Please log in</html>", "not JSON.*Please log in"),
             ("[]", "list"),
             ({"state": "JOB_STATE_RUNNING"}, "'name'"),
-            ({"name": "x"}, "'state'"),
+            ({"name": "x", "state": 5}, "'state'"),
             ({"name": 5, "state": "JOB_STATE_RUNNING"}, "'name'"),
             ("\x00\x01", "not JSON"),
             ("[" * 100_000, "not JSON"),
@@ -369,7 +372,7 @@ class TestNoConnection:
                 hooks().get_tuning_job("1")
         assert server.requests == []
 
-    def test_both_hooks_trust_the_same_private_authority(
+    def test_a_private_authority_of_the_environment_is_trusted(
         self, hooks: Hooks, connect: Connect, trusted_authority: trustme.CA
     ) -> None:
         with Server(answering(JOB), tls=vouched_for(trusted_authority)) as server:
@@ -413,8 +416,18 @@ class TestNoConnection:
         assert caught.value.api_error is not None
         assert not caught.value.api_error.sent
 
+    def test_an_address_of_a_proxy_that_cannot_be_read_is_not_quoted(
+        self, hooks: Hooks, connect: Connect, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("NO_PROXY", "")
+        monkeypatch.setenv("HTTPS_PROXY", "http://user:proxy-sentinel@proxy:99999")
+        connect(api_endpoint="https://vertex.invalid")
+        with pytest.raises(TuningUnavailableError, match="HTTPS_PROXY") as caught:
+            hooks(retry_policy=ONCE).get_tuning_job("1")
+        assert "proxy-sentinel" not in str(caught.value)
+
     def test_plain_http_stays_on_this_machine(
-        self, hook: Driver, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+        self, hook: TuningJobHook, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with Server(answering(JOB)) as proxy:
             for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
@@ -456,13 +469,13 @@ class TestCreateIsNeverSentTwice:
         assert caught.value.api_error is not None
         assert caught.value.api_error.sent
 
-    def test_but_it_is_after_a_refusal_for_quota(self, hook: Driver, emulator: Emulator) -> None:
+    def test_but_it_is_after_a_refusal_for_quota(self, hook: TuningJobHook, emulator: Emulator) -> None:
         emulator.fault(status=429, times=2)
         hook.create_tuning_job(BODY)
         assert statuses(emulator) == [429, 429, 200]
         assert len(emulator.jobs()) == 1
 
-    def test_and_after_a_refused_token(self, hook: Driver, emulator: Emulator) -> None:
+    def test_and_after_a_refused_token(self, hook: TuningJobHook, emulator: Emulator) -> None:
         emulator.fault(status=401)
         hook.create_tuning_job(BODY)
         assert statuses(emulator) == [401, 200]

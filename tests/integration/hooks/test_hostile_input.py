@@ -1,6 +1,6 @@
 """Whatever a call is given, no connection is opened to a host that we did not choose, and no secret shows.
 
-Names are taken apart in tests/unit/api/test_hostile_names.py; here both hooks really send what they accept.
+Names are taken apart in tests/unit/api/test_hostile_names.py; here the hook really sends what it accepts.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from airflow_tuning_provider.api.endpoints import parse_api_endpoint
 from airflow_tuning_provider.api.inputs import InvalidInputError
 from airflow_tuning_provider.api.retry import RetryPolicy
 from airflow_tuning_provider.emulator.testing import Emulator
+from airflow_tuning_provider.hooks.tuning_job import TuningJobHook
 from tests.hostile import ENDPOINTS, JOBS, LOCATIONS, MODELS, OPERATIONS, PROJECTS, RANDOM_TEXT, URIS
-from tests.integration.conftest import Connect, Driver, Hooks
+from tests.integration.conftest import Connect, Hooks
 from tests.integration.hooks.test_secrets import SENTINEL, TOKEN, attributes_of, everything_in
 
 ONCE = RetryPolicy(max_repeats=0)
@@ -90,7 +91,7 @@ def bodies() -> st.SearchStrategy[dict[str, Any]]:
     )
 
 
-Call = Callable[[Driver], Any]
+Call = Callable[[TuningJobHook], Any]
 
 
 def calls() -> st.SearchStrategy[Call]:
@@ -113,8 +114,8 @@ def calls() -> st.SearchStrategy[Call]:
     )
 
 
-def send(hook: Driver, call: Call) -> None:
-    shown = [repr(hook.hook)]
+def send(hook: TuningJobHook, call: Call) -> None:
+    shown = [repr(hook)]
     try:
         call(hook)
     except AirflowException as error:
@@ -165,10 +166,10 @@ def test_an_endpoint_is_asked_itself_or_not_at_all(
         assert network.reached <= chosen
 
 
-_KEPT: dict[int, Driver] = {}
+_KEPT: dict[int, TuningJobHook] = {}
 
 
-def _kept(hooks: Hooks) -> Driver:
+def _kept(hooks: Hooks) -> TuningJobHook:
     """Return one hook for all examples of a test."""
     if id(hooks) not in _KEPT:
         _KEPT.clear()

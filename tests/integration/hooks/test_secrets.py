@@ -17,7 +17,8 @@ from airflow.sdk.exceptions import AirflowException
 from airflow_tuning_provider.api.retry import RetryPolicy
 from airflow_tuning_provider.emulator.testing import Emulator
 from airflow_tuning_provider.exceptions import TuningInvalidInputError
-from tests.integration.conftest import BODY, Connect, Driver, Hooks
+from airflow_tuning_provider.hooks.tuning_job import TuningJobHook
+from tests.integration.conftest import BODY, Connect, Hooks
 from tests.integration.hooks.test_credentials import service_account
 from tests.integration.servers import JOB, Server, answering, free_port, vouched_for
 
@@ -47,7 +48,7 @@ def attributes_of(record: logging.LogRecord) -> str:
 @pytest.fixture
 def safe(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[..., None]]:
     """Return a function that runs a call to its failure and looks for the sentinel everywhere."""
-    names = ("", "google", "google.auth", "urllib3", "aiohttp", "asyncio", "airflow_tuning_provider")
+    names = ("", "google", "google.auth", "urllib3", "asyncio", "airflow_tuning_provider")
     loggers = [logging.getLogger(name) for name in names]
     before = [(logger.level, logger.propagate) for logger in loggers]
     for logger in loggers:
@@ -55,14 +56,14 @@ def safe(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[..., None]]:
         logger.propagate = True
     caplog.set_level(logging.DEBUG)
 
-    def run(hook: Driver, *calls: Callable[[], Any]) -> None:
+    def run(hook: TuningJobHook, *calls: Callable[[], Any]) -> None:
         for call in calls:
             try:
                 call()
             except Exception as error:  # noqa: BLE001
                 for text in everything_in(error):
                     assert SENTINEL not in text
-        for shown in (repr(hook.hook), str(vars(hook.hook))):
+        for shown in (repr(hook), str(vars(hook))):
             assert SENTINEL not in shown
         gc.collect()
         for record in caplog.records:
@@ -74,7 +75,7 @@ def safe(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[..., None]]:
         logger.propagate = propagate
 
 
-def all_calls(hook: Driver) -> list[Callable[[], Any]]:
+def all_calls(hook: TuningJobHook) -> list[Callable[[], Any]]:
     return [
         lambda: hook.create_tuning_job(BODY),
         lambda: hook.get_tuning_job("1"),
@@ -106,6 +107,9 @@ class TestToken:
             {"drop": "before_processing"},
             {"truncate_body": "length"},
             {"delay_seconds": 5},
+            {"status": 502, "body": f"<html>GET / HTTP/1.1 Authorization: Bearer {TOKEN}</html>"},
+            {"status": 403, "body": {"error": {"code": 403, "message": f"Bearer {TOKEN} is not welcome"}}},
+            {"status": 200, "body": {"headers": {"Authorization": f"Bearer {TOKEN}"}}},
         ],
         ids=str,
     )

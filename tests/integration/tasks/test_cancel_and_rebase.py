@@ -9,13 +9,11 @@ import pytest
 from airflow_tuning_provider import exceptions as errors
 from airflow_tuning_provider.emulator.testing import Emulator
 from airflow_tuning_provider.hooks.tuning_job import TuningJobHook
-from airflow_tuning_provider.operators import submission
 from airflow_tuning_provider.operators.tuning_job import (
     CancelTuningJobOperator,
     CreateTuningJobOperator,
     RebaseTunedModelOperator,
 )
-from airflow_tuning_provider.triggers.tuning_job import TuningJobTrigger
 from tests.integration.tasks.conftest import BODY, TaskInstance, cancels, is_permanent
 
 MODES = pytest.mark.parametrize("deferrable", [True, False], ids=["deferrable", "blocking"])
@@ -125,13 +123,13 @@ def test_clear_after_a_rebase_does_not_pay_again(server: Emulator, ti: TaskInsta
 @pytest.fixture
 def _rebases_take_long(server: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hold the job that comes of an operation, so that the wait for it does not end by itself."""
-    known = RebaseTunedModelOperator._job_known
+    known = RebaseTunedModelOperator._job
 
-    def held(self: RebaseTunedModelOperator, context: Any, hook: Any, job: Any, deadline: Any) -> Any:
+    def held(self: RebaseTunedModelOperator, context: Any, job: Any, **_: Any) -> Any:
         server.set_state(job["name"], "JOB_STATE_RUNNING")
-        return known(self, context, hook, hook.get_tuning_job(job["name"]), deadline)
+        return known(self, context, self.hook.get_tuning_job(job["name"]))
 
-    monkeypatch.setattr(RebaseTunedModelOperator, "_job_known", held)
+    monkeypatch.setattr(RebaseTunedModelOperator, "_job", held)
 
 
 @pytest.mark.usefixtures("_rebases_take_long")
@@ -152,7 +150,7 @@ def test_rebase_whose_trigger_is_lost_is_cancelled(server: Emulator, ti: TaskIns
 
     def lose(deferred: Any) -> None:
         waits.append(deferred)
-        if isinstance(deferred.trigger, TuningJobTrigger):
+        if deferred.trigger.tuning_job_name:
             raise KeyboardInterrupt
 
     ti.before_trigger = lose
@@ -173,9 +171,10 @@ def test_kill_after_the_operation_is_done_cancels_the_job(
     task = rebase(tuned_model=model, deferrable=False)
     waits = TuningJobHook.wait_until_ended
 
-    def killed(hook: TuningJobHook, *args: Any, **kwargs: Any) -> Any:
-        task.on_kill()
-        return waits(hook, *args, **kwargs)
+    def killed(hook: TuningJobHook, name: str, **kwargs: Any) -> Any:
+        if "/operations/" not in name:
+            task.on_kill()
+        return waits(hook, name, **kwargs)
 
     monkeypatch.setattr(TuningJobHook, "wait_until_ended", killed)
     with pytest.raises(errors.TuningJobCancelledError):
@@ -184,10 +183,7 @@ def test_kill_after_the_operation_is_done_cancels_the_job(
     assert cancel["path"].endswith(f"{ti.xcoms['tuning_job_name']}:cancel")
 
 
-def test_rebase_whose_answer_is_lost_is_not_sent_twice(
-    server: Emulator, ti: TaskInstance, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(submission, "LOOKUP_DELAYS", (0.0,))
+def test_rebase_whose_answer_is_lost_is_not_sent_twice(server: Emulator, ti: TaskInstance) -> None:
     model = tuned_model()
     server.fault(method="POST", path_regex=":rebaseTunedModel$", times=1, drop="after_processing")
     assert ti.run(rebase(tuned_model=model))["state"] == "JOB_STATE_SUCCEEDED"

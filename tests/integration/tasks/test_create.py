@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
+from airflow_tuning_provider import _supervisor
 from airflow_tuning_provider import exceptions as errors
+from airflow_tuning_provider._tasks import submission
 from airflow_tuning_provider.api.identity import FINGERPRINT_LABEL, KEY_LABEL
 from airflow_tuning_provider.emulator.testing import Emulator
 from airflow_tuning_provider.hooks.tuning_job import TuningJobHook
-from airflow_tuning_provider.operators import attempts, submission
-from airflow_tuning_provider.operators import tuning_job as operators
 from airflow_tuning_provider.operators.tuning_job import CreateTuningJobOperator
 from tests.integration.tasks.conftest import BODY, TaskInstance, cancels, creates, is_permanent
 
@@ -301,9 +301,26 @@ def test_retry_joins_the_job_of_the_attempt_before(
     assert len(creates(server)) == 1
 
 
-def test_clear_after_success_returns_the_same_model_at_no_cost(server: Emulator, ti: TaskInstance) -> None:
+def test_clear_after_success_returns_the_same_model_at_no_cost_and_says_so(
+    server: Emulator, ti: TaskInstance, capsys: pytest.CaptureFixture[str]
+) -> None:
     first = ti.run(operator())
+    assert "at no cost" not in capsys.readouterr().out
     assert ti.clear().run(operator()) == first
+    told = capsys.readouterr().out
+    assert f"{first['tuning_job_name']} has already succeeded" in told
+    assert "clear the task with force_new" in told
+    assert len(creates(server)) == 1
+
+
+def test_retry_after_a_cancelled_job_is_not_told_of_a_success(
+    server: Emulator, ti: TaskInstance, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = ti.run(operator(wait_for_completion=False))
+    server.set_state(first["tuning_job_name"], "JOB_STATE_CANCELLED")
+    with pytest.raises(errors.TuningError, match=first["tuning_job_name"]):
+        ti.retry().run(operator())
+    assert "at no cost" not in capsys.readouterr().out
     assert len(creates(server)) == 1
 
 
@@ -326,7 +343,7 @@ def test_job_that_is_being_cancelled_is_not_joined(server: Emulator, ti: TaskIns
     first = ti.run(operator(wait_for_completion=False))
     with TuningJobHook() as hook:
         hook.cancel_tuning_job(first["tuning_job_name"])
-    second = ti.retry().run(operator())
+    second = ti.clear().run(operator())
     assert second["tuning_job_name"] != first["tuning_job_name"]
     assert second["state"] == "JOB_STATE_SUCCEEDED"
 
@@ -366,9 +383,13 @@ def test_task_instances_never_mix(server: Emulator) -> None:
 def test_create_whose_answer_is_lost_is_never_sent_twice(
     server: Emulator, ti: TaskInstance, fault: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(submission, "LOOKUP_DELAYS", (0.0, 0.1, 0.1))
     server.fault(method="POST", path_regex="/tuningJobs$", times=1, **fault)
-    result = ti.run(operator())
+    try:
+        result = ti.run(operator())
+    except errors.TuningFateUnknownError:
+        assert len(creates(server)) == 1
+        assert server.jobs() == []  # it was never processed, but who knows?
+        result = ti.retry().run(operator())
     assert result["state"] == "JOB_STATE_SUCCEEDED"
     assert len(server.jobs()) == 1
 
@@ -379,11 +400,13 @@ def test_two_attempts_at_the_same_moment_keep_one_job(server: Emulator) -> None:
     meet = threading.Barrier(2, timeout=20)
 
     class Meeting(submission.Submission):
-        def _create(self) -> Any:
+        def _create(self, own: Any) -> Any:
             meet.wait()
-            job = super()._create()
+            return super()._create(own)
+
+        def _alone(self, job: Any) -> Any:
             meet.wait()
-            return job
+            return super()._alone(job)
 
     results: list[str] = []
 
@@ -407,7 +430,6 @@ def test_two_attempts_at_the_same_moment_keep_one_job(server: Emulator) -> None:
 def test_lost_answer_and_failing_lookup_fails_closed(
     server: Emulator, ti: TaskInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(submission, "LOOKUP_DELAYS", (0.0,))
 
     server.fault(method="POST", path_regex="/tuningJobs$", times=1, drop="after_processing")
 
@@ -415,8 +437,10 @@ def test_lost_answer_and_failing_lookup_fails_closed(
         server.fault(method="GET", path_regex="/tuningJobs$", times=-1, status=403)
 
     real = submission.Submission._create
-    monkeypatch.setattr(submission.Submission, "_create", lambda self: (forbid_listing(), real(self))[1])
-    with pytest.raises(errors.TuningFateUnknownError, match="may have been created") as caught:
+    monkeypatch.setattr(
+        submission.Submission, "_create", lambda self, own: (forbid_listing(), real(self, own))[1]
+    )
+    with pytest.raises(errors.TuningFateUnknownError, match="could not be found out") as caught:
         ti.run(operator())
     assert not is_permanent(caught.value)
     assert len(server.jobs()) == 1
@@ -553,36 +577,37 @@ def test_kill_during_the_lookup_of_a_job_that_is_there(
     with pytest.raises(Lost):
         ti.run(operator(epoch_count=1_000_000))
     ti.before_trigger = None
-    monkeypatch.setattr(attempts, "_is_replaced", lambda: replaced)
+    monkeypatch.setattr(_supervisor, "_is_replaced", lambda: replaced)
     task = operator(epoch_count=1_000_000)
-    looked = TuningJobHook.list_tuning_jobs
+    looked = TuningJobHook.pages
 
     def killed(hook: TuningJobHook, **kwargs: Any) -> Any:
         task.on_kill()
         return looked(hook, **kwargs)
 
-    monkeypatch.setattr(TuningJobHook, "list_tuning_jobs", killed)
-    with pytest.raises(errors.TuningError, match="killed while it joined"):
+    monkeypatch.setattr(TuningJobHook, "pages", killed)
+    ti.store = None  # else it is found by its name
+    with pytest.raises(errors.TuningError, match="killed before"):
         ti.retry().run(task)
     assert len(server.jobs()) == 1
-    assert len(cancels(server)) == (0 if replaced else 1)
+    assert [r["status"] for r in cancels(server)].count(200) == (0 if replaced else 1)
 
 
 def test_kill_of_a_task_that_resumes_after_its_deadline(
     server: Emulator, ti: TaskInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = operator(epoch_count=1_000_000, timeout=0.5, cancel_on_timeout=False)
-    looked = TuningJobHook.get_tuning_job
+    looked = TuningJobHook.look
 
     def killed(hook: TuningJobHook, name: str) -> Any:
         task.on_kill()
         return looked(hook, name)
 
     def resume_elsewhere(_: Any) -> None:
-        task._submission = None
+        task.work = None
+        monkeypatch.setattr(TuningJobHook, "look", killed)
 
-    ti.before_trigger = resume_elsewhere
-    monkeypatch.setattr(TuningJobHook, "get_tuning_job", killed)
+    ti.before_resume = resume_elsewhere
     with pytest.raises((errors.TuningWaitTimeoutError, errors.TuningJobCancelledError)):
         ti.run(task)
     assert len(cancels(server)) == 1
@@ -610,7 +635,7 @@ def test_kill_while_the_create_is_under_way_cancels_its_job(
     timer = threading.Timer(0.6, os.kill, (os.getpid(), signal.SIGTERM))
     timer.start()
     try:
-        with pytest.raises(errors.TuningError, match="killed while"):
+        with pytest.raises(errors.TuningError, match="killed before"):
             ti.run(task)
     finally:
         timer.join()
@@ -653,16 +678,6 @@ def test_quota_is_waited_for(server: Emulator, ti: TaskInstance, deferrable: boo
     assert result["state"] == "JOB_STATE_SUCCEEDED"
     assert [r["status"] for r in creates(server)] == [429, 429, 200]
     assert len(ti.deferrals) == (3 if deferrable else 0)
-
-
-def test_pause_for_quota_lasts_until_the_process_is_seen_to_have_ended(
-    server: Emulator, ti: TaskInstance, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(operators, "SETTLE_SECONDS", 1.5)
-    server.fault(method="POST", path_regex="/tuningJobs$", times=1, status=429)
-    began = time.time()
-    ti.run(operator(poll_interval=0.2))
-    assert ti.deferrals[0].trigger.moment.timestamp() >= began + 1.5
 
 
 def test_a_long_wait_for_quota_takes_no_deeper_stack(server: Emulator, ti: TaskInstance) -> None:

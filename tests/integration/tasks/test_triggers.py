@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from airflow_tuning_provider.api import waiting
 from airflow_tuning_provider.emulator.testing import Emulator
+from airflow_tuning_provider.exceptions import TuningInvalidInputError, TuningUnavailableError
 from airflow_tuning_provider.operators.tuning_job import CreateTuningJobOperator
+from airflow_tuning_provider.triggers import events
 from airflow_tuning_provider.triggers import tuning_job as triggers
 from airflow_tuning_provider.triggers.tuning_job import OperationTrigger, TuningJobTrigger
 from tests.integration.tasks.conftest import BODY, TaskInstance, first_event, rebuilt
@@ -57,14 +60,6 @@ def test_arguments_are_plain_and_hold_no_secret(server: Emulator) -> None:
     assert server.url not in stored
 
 
-@pytest.mark.parametrize("fault", [{"status": 403}, {"status": 404}], ids=str)
-def test_permanent_error_ends_the_wait_with_its_kind(server: Emulator, fault: dict[str, Any]) -> None:
-    server.fault(method="GET", path_regex="tuningJobs/", times=-1, **fault)
-    payload = first_event(rebuilt(TuningJobTrigger(**STORED_BY_0_1_0))).payload
-    assert payload["status"] == "error"
-    assert payload["http_status"] == fault["status"]
-
-
 def test_deadline_in_the_past_still_takes_one_look(server: Emulator) -> None:
     task = CreateTuningJobOperator(task_id="tune", wait_for_completion=False, **BODY)
     name = TaskInstance().run(task)["tuning_job_name"]
@@ -81,21 +76,44 @@ def test_task_resumes_only_once_its_process_is_seen_to_have_ended(
     name = TaskInstance().run(task)["tuning_job_name"]
     server.set_state(name, "JOB_STATE_FAILED")
 
-    def seconds(**arguments: Any) -> float:
+    def seconds(trigger_id: int | None, **arguments: Any) -> float:
         began = time.monotonic()
         trigger = TuningJobTrigger(**{**STORED_BY_0_1_0, "tuning_job_name": name, **arguments})
-        assert first_event(rebuilt(trigger)).payload["state"] == "JOB_STATE_FAILED"
+        trigger = rebuilt(trigger)
+        trigger.trigger_id = trigger_id
+        assert first_event(trigger).payload["status"] == "ended"
         return time.monotonic() - began
 
-    at_once, settled = seconds(end_in_triggerer=True), seconds()
+    in_test = seconds(None)  # dag.test() gives a trigger no id, and has no scheduler
+    at_once, settled = seconds(1, end_in_triggerer=True), seconds(1)
+    assert in_test < settled
     assert at_once < settled
     assert settled >= 1.5
 
 
-def test_bad_connection_is_an_event_and_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_connection_is_borne_and_then_an_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "SIGHT_SECONDS", 1.0)
     monkeypatch.setenv(
         "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", json.dumps({"conn_type": "x", "extra": {"location": "/"}})
     )
-    payload = first_event(rebuilt(TuningJobTrigger(**STORED_BY_0_1_0))).payload
+    trigger = TuningJobTrigger(**{**STORED_BY_0_1_0, "end_time": None})
+    payload = first_event(rebuilt(trigger)).payload
     assert payload["status"] == "error"
+    assert payload["error"] == "TuningUnavailableError"
     assert "location" in payload["message"]
+
+
+@pytest.mark.parametrize("name", [None, "", "None", "a/b"])
+def test_a_name_that_cannot_be_right_is_told_at_once_and_for_good(server: Emulator, name: str | None) -> None:
+    trigger = TuningJobTrigger(**{**STORED_BY_0_1_0, "tuning_job_name": name, "end_time": None})
+    event = events.parse(first_event(rebuilt(trigger)).payload)
+    error = events.error_of(event)
+    assert isinstance(error, TuningInvalidInputError)
+    assert "name" in str(error)
+    assert server.requests() == []
+
+
+def test_an_event_of_another_kind_is_no_verdict_on_the_job() -> None:
+    for event in (None, {}, {"status": "new"}, {"status": "ended"}, "ended"):
+        with pytest.raises(TuningUnavailableError, match="does not know"):
+            events.parse(event)

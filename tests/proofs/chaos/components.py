@@ -14,10 +14,8 @@ import psutil
 from testbed import components
 
 WARM_MODULES = (
-    "aiohttp",
     "google.auth.transport.requests",
     "airflow_tuning_provider.hooks.adapter",
-    "airflow_tuning_provider.hooks.aio",
     "airflow_tuning_provider.hooks.tuning_job",
     "tests.proofs.chaos.instruments",
 )

@@ -17,7 +17,8 @@ from typing import Any, NoReturn
 
 from airflow.triggers.base import TriggerEvent
 
-from airflow_tuning_provider.operators.submission import Submission
+from airflow_tuning_provider._tasks.submission import Submission
+from airflow_tuning_provider.hooks.tuning_job import TuningJobHook
 from airflow_tuning_provider.operators.tuning_job import CreateTuningJobOperator
 from airflow_tuning_provider.triggers.tuning_job import TuningJobTrigger
 from tests.proofs.chaos.points import Point, Target
@@ -155,28 +156,23 @@ class ChaosOperator(CreateTuningJobOperator):
             if key in points:
                 place.pause(points[key])
 
+        def lost(task: ChaosOperator, *_: Any) -> None:
+            if task.attempt.sent is not None:
+                place.pause(Point.RESPONSE_LOST)
+
         _wrap(http.client.HTTPConnection, "getresponse", before=sent)
         _wrap(task_runner, "_xcom_push", after=pushed)
+        _wrap(Submission, "_look", before=lambda *_: place.pause(Point.BEFORE_LOOKUP))
+        _wrap(Submission, "_look", after=lambda *_: place.pause(Point.AFTER_LOOKUP))
+        _wrap(ChaosOperator, "send", after=lambda *_: place.pause(Point.AFTER_RESPONSE))
+        _wrap(ChaosOperator, "pause", before=lost)
+        _wrap(TuningJobHook, "wait_until_ended", before=lambda *_: place.arrive(Point.POLLING))
         return place
-
-    def _submit_as(self, hook: Any, context: Any, body: dict[str, Any]) -> Submission:
-        place = self._place
-        submission = super()._submit_as(hook, context, body)
-        _wrap(
-            submission,
-            "_look",
-            before=lambda: place.pause(Point.BEFORE_LOOKUP),
-            after=lambda: place.pause(Point.AFTER_LOOKUP),
-        )
-        _wrap(submission, "_send", after=lambda _: place.pause(Point.AFTER_RESPONSE))
-        _wrap(submission, "_find_lost", before=lambda: place.pause(Point.RESPONSE_LOST))
-        _wrap(hook, "wait_until_ended", before=lambda _: place.arrive(Point.POLLING))
-        return submission
 
     def defer(self, *, trigger: Any, **kwargs: Any) -> NoReturn:  # type: ignore[override]
         """Defer with a trigger that stops."""
         if self.target == Target.TASK.value:
             self._place.pause(Point.DEFERRED)
-        if isinstance(trigger, TuningJobTrigger):
+        if isinstance(trigger, TuningJobTrigger) and trigger.name:
             trigger = ChaosTrigger(**trigger.serialize()[1], place=asdict(self._place))
         super().defer(trigger=trigger, **kwargs)

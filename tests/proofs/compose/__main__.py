@@ -158,7 +158,7 @@ def until_deferred(compose: Composition) -> str:
         if bad:
             log = compose.client.task_log(DAG_ID, run_id, bad[0])
             raise StepError(f"Task {bad[0]} failed:\n{log[-4000:]}")
-        instance = instances.get("wait", {})
+        instance = instances.get("tune", {})
         return instance.get("state") == "deferred" and bool(instance.get("triggerer_job"))
 
     wait_until(waits, timeout=180, what="the task to wait in a triggerer", interval=1)
@@ -192,7 +192,7 @@ def look_at_containers(compose: Composition) -> None:
 
 def lose_containers(compose: Composition, run_id: str) -> None:
     """Kill the triggerer that holds the task, and a worker."""
-    instance = compose.client.task_instance(DAG_ID, run_id, "wait")
+    instance = compose.client.task_instance(DAG_ID, run_id, "tune")
     host = instance["triggerer_job"]["hostname"]
     triggerers = {c["Id"]: c for c in compose.of("triggerer")}
     holder = next((i for i, c in triggerers.items() if c["Config"]["Hostname"] == host), None)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from testbed import report
-from tests.proofs.kill.world import Instance, World, state_of
+from tests.proofs.kill.world import Instance, state_of
 
 if TYPE_CHECKING:
     from tests.proofs.kill.__main__ import Trial
@@ -24,15 +24,15 @@ _HEAD = (
 )
 
 
-def table(trials: Sequence[Trial], world: World) -> list[str]:
+def table(trials: Sequence[Trial]) -> list[str]:
     """Return the lines of the table."""
-    return report.table(_HEAD, (_cells(trial, world) for trial in trials))
+    return report.table(_HEAD, map(_cells, trials))
 
 
-def _cells(trial: Trial, world: World) -> tuple[str, ...]:
+def _cells(trial: Trial) -> tuple[str, ...]:
     row, subject = trial.row, trial.subject
     sent = ", ".join(str(request["status"]) for request in subject.cancels)
-    called = str(world.on_kills(subject)) if row.where.deferred else "-"
+    called = str(trial.on_kills) if row.where.deferred else "-"
     return (
         row.action.value,
         row.where.value,
@@ -50,7 +50,13 @@ def _jobs(instance: Instance) -> str:
     return ", then a new one: ".join(state_of(job) for job in instance.jobs)
 
 
-def write(lines: Sequence[str], seconds: float) -> None:
-    """Put the table into the documentation."""
-    note = f"{report.circumstances()}, {seconds:.0f} s in all:"
+def write(lines: Sequence[str], seconds: float, *, again: int) -> None:
+    """Put the table into the documentation.
+
+    :param again: how many rows were tried twice.
+    """
+    note = f"{report.circumstances()}, {seconds:.0f} s in all"
+    if again:
+        note += f"; {again} of the rows, which differed at first, were tried once more by themselves"
+    note += ":"
     report.put(report.RELIABILITY / "kill.md", "table", note, "", *lines)

@@ -20,7 +20,7 @@ import psutil
 from airflow_tuning_provider.api.identity import DAG_LABEL, MAP_INDEX_LABEL, label_value
 from airflow_tuning_provider.emulator.testing import Emulator
 from testbed.client import ApiError
-from testbed.services import Service, connection, http_json, wait_until
+from testbed.services import Service, StepError, connection, http_json, tail, wait_until
 from testbed.stack import AirflowStack
 from tests.proofs.kill.rows import Row
 
@@ -43,6 +43,8 @@ SETTINGS = {
     "AIRFLOW__SCHEDULER__MAX_TIS_PER_QUERY": "64",
     "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "8",
+    # Airflow fails a task whose call of the API server takes longer: five seconds are too few on a busy machine.
+    "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "30",
     "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "3",
 }
 _EXECUTOR_EVENT = re.compile(
@@ -217,6 +219,14 @@ class World:
         for dag_id, try_number, map_index in _EXECUTOR_EVENT.findall(lines.decode("utf-8", "replace")):
             self._ended_processes.add((dag_id, int(try_number), int(map_index)))
         return (instance.row.dag_id, instance.tries, instance.map_index) in self._ended_processes
+
+    def revive_triggerer(self) -> None:
+        """Start the triggerer again where it has ended by itself: Airflow's does where SQLite stays locked."""
+        try:
+            self.airflow.require("triggerer")
+        except StepError as error:
+            print(error, error.log and tail(error.log), sep="\n", flush=True)
+            self.airflow.start_component("triggerer")
 
     @contextlib.contextmanager
     def stalled_triggerer(self) -> Iterator[None]:

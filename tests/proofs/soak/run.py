@@ -21,12 +21,16 @@ from typing import Any
 from unittest import mock
 
 from airflow_tuning_provider import exceptions as errors
+from airflow_tuning_provider._tasks import submission, waiting
+from airflow_tuning_provider.api import waiting as api_waiting
 from airflow_tuning_provider.api.identity import KEY_LABEL, TASK_LABEL
 from airflow_tuning_provider.emulator.testing import Emulator
 from airflow_tuning_provider.exceptions import AirflowFailException
-from airflow_tuning_provider.operators import submission
+from airflow_tuning_provider.hooks import tuning_job as hooks
 from airflow_tuning_provider.operators.tuning_job import CreateTuningJobOperator
+from airflow_tuning_provider.sensors import tuning_job as sensors
 from airflow_tuning_provider.sensors.tuning_job import TuningJobSensor
+from airflow_tuning_provider.triggers import watching
 from testbed.services import connection
 from tests.integration.servers import private_key
 from tests.integration.tasks.conftest import BODY, TaskDeferred, TaskInstance, as_task, rebuilt
@@ -38,16 +42,25 @@ RETRIES = 3
 REQUEST_TIMEOUT = 3.0
 # google-auth replaces a token 225 s before it ends: these are used for twenty seconds.
 TOKEN_LIFETIME = 245
-# After a create whose answer was lost, its job is looked for during a minute; here during six seconds.
-LOOKUP_DELAYS = tuple(delay / 10 for delay in submission.LOOKUP_DELAYS)
+# A tenth of what they are: how long a job is looked for whose create was not answered, and how long one is waited for
+# that cannot be seen.
+SHORTER = {
+    submission: ("LOOK_SECONDS", "PATIENCE_SECONDS"),
+    waiting: ("SIGHT_SECONDS",),
+    api_waiting: ("SIGHT_SECONDS",),
+    sensors: ("SIGHT_SECONDS",),
+}
+# A hundredth of what it is: where every third look fails in another way, a job that is gone is never refused for long
+# enough without a break, and it is this that ends the wait for it.
+ERROR_BUDGET = api_waiting.DEFAULT_ERROR_BUDGET / 100
 
-_ENDS: dict[Fate, type[BaseException] | None] = {
+_ENDS: dict[Fate, type[BaseException] | tuple[type[BaseException], ...] | None] = {
     Fate.SUCCEEDED: None,
     Fate.PARTIALLY_SUCCEEDED: None,
     Fate.FAILED: errors.TuningJobFailedError,
     Fate.CANCELLED: errors.TuningJobCancelledError,
     Fate.EXPIRED: errors.TuningJobFailedError,
-    Fate.VANISHED: errors.TuningNotFoundError,
+    Fate.VANISHED: (errors.TuningUnavailableError, errors.TuningFateUnknownError),
 }
 
 
@@ -245,6 +258,10 @@ class Soak:
         return CreateTuningJobOperator(**BODY, **common)
 
 
+def _impatient(name: str, poll_interval: float, deadline: float | None, *_: float) -> api_waiting.Wait:
+    return api_waiting.Wait(name, poll_interval, deadline, ERROR_BUDGET)
+
+
 async def _first_event(trigger: Any) -> Any:
     async for event in trigger.run():
         return event
@@ -263,7 +280,11 @@ def soak(count: int, *, seed: int, shares: Sequence[float]) -> list[Figures]:
             environment.update(_connections(emulator, proxy, prefix))
             runs.append(Soak(emulator, proxy, plans(count, seed), prefix))
         stack.enter_context(mock.patch.dict(os.environ, environment))
-        stack.enter_context(mock.patch.object(submission, "LOOKUP_DELAYS", LOOKUP_DELAYS))
+        for module, names in SHORTER.items():
+            for name in names:
+                stack.enter_context(mock.patch.object(module, name, getattr(module, name) / 10))
+        for module in (watching, hooks):
+            stack.enter_context(mock.patch.object(module, "Wait", _impatient))
         with ThreadPoolExecutor(len(runs), "run") as pool:
             return list(pool.map(Soak.run, runs))
 

@@ -19,6 +19,7 @@ from airflow_tuning_provider.api.errors import (
     parse_error,
     parse_retry_after,
 )
+from airflow_tuning_provider.api.retry import is_ambiguous
 
 NOW = 1_730_000_000.0
 
@@ -269,3 +270,20 @@ def test_a_redirect_is_told_not_followed(http_status: int) -> None:
 
 def test_an_error_without_answer_is_its_message() -> None:
     assert str(ApiError(ErrorKind.UNAVAILABLE, "the connection failed")) == "the connection failed"
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"<html>Too many requests</html>", b"{}", b'{"error": "rate limited"}']
+)
+def test_a_429_of_somebody_else_is_no_refusal_by_the_api(content: bytes) -> None:
+    error = parse(429, content, Retry_After="7")
+    assert (error.kind, error.retry_after) == (ErrorKind.UNAVAILABLE, 7.0)
+    assert is_ambiguous(error)
+    assert not is_ambiguous(parse(429, envelope(429)))
+
+
+def test_refusals_are_of_who_asks() -> None:
+    assert {kind for kind in ErrorKind if kind.refusal} == {
+        ErrorKind.UNAUTHENTICATED,
+        ErrorKind.NOT_PERMITTED,
+    }

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from airflow_tuning_provider.api.failure import code_name, describe, error_code, is_permanent
+from airflow_tuning_provider.api.failure import code_name, describe, error_code, is_permanent, uploaded_model
 
 NAME = "projects/1/locations/us-central1/tuningJobs/7"
 CONSOLE = "https://console.cloud.google.com/vertex-ai/generative/language/locations/us-central1/tuning/tuningJob/7?project=1"
@@ -67,12 +67,74 @@ def test_odd_jobs_are_described_too(odd: Any) -> None:
         (5, "NOT_FOUND", True), (6, "ALREADY_EXISTS", True), (7, "PERMISSION_DENIED", True),
         (8, "RESOURCE_EXHAUSTED", False), (9, "FAILED_PRECONDITION", True), (10, "ABORTED", False),
         (11, "OUT_OF_RANGE", True), (12, "UNIMPLEMENTED", True), (13, "INTERNAL", False), (14, "UNAVAILABLE", False),
-        (15, "DATA_LOSS", False), (16, "UNAUTHENTICATED", True), (99, "code 99", False), (0, "no error code", False),
+        (15, "DATA_LOSS", False), (16, "UNAUTHENTICATED", True),
     ],
 )  # fmt: skip
 def test_codes(code: int, name: str, permanent: bool) -> None:
-    assert code_name(code) == name
-    assert is_permanent({"code": code}) is permanent
+    for spelling in (code, str(code), name):
+        error = {"code": spelling}
+        assert code_name(error_code(error)) == name
+        assert is_permanent({"state": "JOB_STATE_FAILED", "error": error}) is permanent
+
+
+@pytest.mark.parametrize(("code", "name"), [(99, "code 99"), ("99", "code 99"), (0, "no error code")])
+def test_other_codes(code: Any, name: str) -> None:
+    assert code_name(error_code({"code": code})) == name
+    assert not is_permanent({"error": {"code": code}})
+
+
+MODEL = "projects/1/locations/us-central1/models/5@1"
+NOT_DEPLOYED = {
+    "name": NAME,
+    "state": "JOB_STATE_FAILED",
+    "error": {
+        "code": 13,
+        "message": "Failed to create endpoint. Tuned model is uploaded and can be accessed through Model Registry.",
+    },
+    "tunedModel": {"model": MODEL},
+}
+
+
+def test_a_model_that_could_not_be_deployed_is_not_paid_for_twice() -> None:
+    assert is_permanent(NOT_DEPLOYED)
+    assert uploaded_model(NOT_DEPLOYED) == MODEL
+    lines = describe(NOT_DEPLOYED, retry="").splitlines()
+    assert lines[2].startswith(f"Tuned model: {MODEL} https://console.cloud.google.com/vertex-ai/models/")
+    assert lines[3] == (
+        "It has been tuned and paid for: deploy it from the Model Registry to an endpoint, and call that."
+    )
+
+
+def test_what_is_deployed_can_be_called() -> None:
+    endpoint = "projects/1/locations/us-central1/endpoints/6"
+    job = {**NOT_DEPLOYED, "tunedModel": {"model": MODEL, "endpoint": endpoint}}
+    assert f"It has been tuned and paid for: call {endpoint}.\n" in describe(job, retry="")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"state": "JOB_STATE_SUCCEEDED"},
+        {"state": "JOB_STATE_CANCELLED"},
+        {"tunedModel": {}},
+        {"tunedModel": {"model": ""}},
+        {"tunedModel": {"model": 5}},
+        {"tunedModel": [MODEL]},
+        {"tunedModel": MODEL},
+        {"tunedModel": None},
+    ],
+)
+def test_jobs_without_such_a_model(change: dict[str, Any]) -> None:
+    job = {**NOT_DEPLOYED, **change}
+    assert uploaded_model(job) is None
+    assert not is_permanent(job)
+    assert "paid for" not in describe(job, retry="")
+
+
+def test_an_error_that_is_no_object_is_told_as_it_is() -> None:
+    assert "The API says: out of luck\n" in describe(
+        {"name": "x", "state": "JOB_STATE_FAILED", "error": "out of luck"}, retry=""
+    )
 
 
 @pytest.mark.parametrize(
@@ -80,5 +142,5 @@ def test_codes(code: int, name: str, permanent: bool) -> None:
 )
 def test_no_code(error: Any) -> None:
     assert error_code(error) is None
-    assert not is_permanent(error)
+    assert not is_permanent({"error": error})
     assert code_name(error_code(error)) == "no error code"

@@ -10,7 +10,14 @@ from typing import Any
 
 import pytest
 
-from airflow_tuning_provider.api.inputs import InvalidInputError, as_int, boolean, number, shorten
+from airflow_tuning_provider.api.inputs import (
+    MAX_SECONDS,
+    InvalidInputError,
+    as_int,
+    boolean,
+    number,
+    shorten,
+)
 
 
 class _Unprintable:
@@ -143,3 +150,11 @@ def test_the_error_survives_copies_and_pickles() -> None:
             "Mars",
             "give a location",
         )
+
+
+@pytest.mark.parametrize("value", [MAX_SECONDS + 1, 1e12, "1e15"])
+def test_no_duration_is_longer_than_a_year(value: Any) -> None:
+    with pytest.raises(InvalidInputError, match=r"x=.* at most 31536000"):
+        number(value, "x")
+    assert number(MAX_SECONDS, "x") == MAX_SECONDS
+    assert number(2e9, "x", maximum=3e9) == 2e9

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_tuning_provider.api.manifest import data_stats, in_words, manifest, parse_time
+from airflow_tuning_provider.api.manifest import Manifest, data_stats, in_words, manifest, parse_time
 
 P = "projects/646700000001/locations/us-central1"
 
@@ -60,6 +60,11 @@ EXPECTED = {
     "tuning_job_name": f"{P}/tuningJobs/6284700000000000001",
     "state": "JOB_STATE_SUCCEEDED",
     "base_model": "gemini-3.5-flash",
+    "hyper_parameters": {
+        "epoch_count": 10,
+        "learning_rate_multiplier": 1,
+        "adapter_size": "ADAPTER_SIZE_FOUR",
+    },
     "tuned_model_display_name": "support-bot",
     "tuned_model": f"{P}/models/1402000000000000001@1",
     "tuned_model_version": "1",
@@ -106,11 +111,12 @@ def test_a_job_that_has_just_been_created() -> None:
     result = manifest({**young, "state": "JOB_STATE_PENDING"})
     unknown = {key for key, value in result.items() if value is None}
     assert unknown == set(EXPECTED) - {
-        "tuning_job_name", "state", "base_model", "create_time", "checkpoints", "labels",
+        "tuning_job_name", "state", "base_model", "create_time", "checkpoints", "labels", "hyper_parameters",
     }  # fmt: skip
 
 
 def test_every_key_is_always_there() -> None:
+    assert list(manifest({})) == list(Manifest.__annotations__)
     assert set(manifest({})) == set(EXPECTED)
     assert list(manifest({})) == list(manifest(SUCCEEDED)), "in the same order"
 
@@ -125,6 +131,54 @@ def test_every_key_is_always_there() -> None:
 )
 def test_the_base_model_may_be_told_elsewhere(source: dict[str, Any]) -> None:
     assert manifest(source)["base_model"] == "g"
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ({"preferenceOptimizationSpec": {"hyperParameters": {"beta": 0.1}}}, {"beta": 0.1}),
+        (
+            {
+                "reinforcementTuningSpec": {
+                    "hyperParameters": {"samplesPerPrompt": "4", "thinkingLevel": "LOW"}
+                }
+            },
+            {"samples_per_prompt": 4, "thinking_level": "LOW"},
+        ),
+        ({"someFutureSpec": {"hyperParameters": {"stepCount": "7"}}}, {"step_count": 7}),
+        ({"someSpec": {}, "otherSpec": {"hyperParameters": {"epochCount": "2"}}}, {"epoch_count": 2}),
+        (
+            {"partnerModelTuningSpec": {"hyperParameters": {"learning_rate": "1e-5"}}},
+            {"learning_rate": "1e-5"},
+        ),
+        ({"supervisedTuningSpec": {"hyperParameters": [1]}}, {}),
+        ({"supervisedTuningSpec": "x"}, {}),
+        ({"encryptionSpec": {"hyperParameters": {"x": 1}}}, {}),
+        ({}, {}),
+    ],
+)
+def test_hyperparameters_of_every_kind_of_tuning(spec: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert manifest(spec)["hyper_parameters"] == expected
+
+
+@pytest.mark.parametrize("odd", [None, "x", 7, ["x"], {"x": 1}, True])
+def test_odd_fields_are_unknown(odd: Any) -> None:
+    job = {
+        "name": ["x"],
+        "state": 7,
+        "tunedModel": odd,
+        "tuningDataStats": odd,
+        "labels": odd,
+        "preTunedModel": odd,
+        "baseModel": {},
+    }
+    assert manifest(job) == manifest({})
+    assert (
+        manifest({"tunedModel": {"model": odd if odd != "x" else 1, "checkpoints": [odd, odd]}})[
+            "tuned_model"
+        ]
+        is None
+    )
 
 
 def test_a_job_that_ended_before_it_ran_was_pending_all_the_time() -> None:

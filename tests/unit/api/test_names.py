@@ -72,6 +72,7 @@ NAMES: list[tuple[type[ResourceName], str, str]] = [
     (ModelName, f"{P}/models/1402067540926005248", "1402067540926005248"),
     (ModelName, f"{P}/models/1402067540926005248@1", "1402067540926005248"),
     (ModelName, f"{P}/models/m@production", "m"),
+    (ModelName, f"{P}/models/m@Production-2", "m"),
     (EndpointName, f"{P}/endpoints/77", "77"),
     (DatasetName, f"{P}/datasets/5", "5"),
     (OperationName, f"{P}/operations/9", "9"),
@@ -169,7 +170,7 @@ def test_what_can_be_called(value: str, expected: str) -> None:
     assert str(model_to_call(value, project="acme-ml", location="us-central1")) == expected
 
 
-@pytest.mark.parametrize("version", ["", "@1", "@production"])
+@pytest.mark.parametrize("version", ["", "@1", "@production", "@Production"])
 def test_calling_a_registry_model_is_the_common_mistake(version: str) -> None:
     with pytest.raises(InvalidInputError, match=r"give tunedModel\.endpoint, not \.model"):
         model_to_call(f"{P}/models/123{version}", project=None, location=None)

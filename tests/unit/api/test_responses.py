@@ -63,14 +63,30 @@ def test_a_failure_is_an_error(status: int) -> None:
     assert result.http_status == status
 
 
+def test_half_a_surrogate_pair_becomes_a_question_mark() -> None:
+    """Neither an event nor an XCom can hold it: a success could not be returned."""
+    answer = Answer(200, {}, b'{"a": "x\\ud83d", "b": "\\ud83d\\ude00"}')
+    assert read(answer, now=0.0) == {"a": "x?", "b": "\U0001f600"}
+    error = read(Answer(500, {}, b'{"error": {"code": 500, "message": "\\uDC00"}}'), now=0.0)
+    assert isinstance(error, ApiError)
+    error.message.encode()
+
+
 def test_a_job() -> None:
     assert as_tuning_job(JOB) is JOB
     assert as_tuning_job({**JOB, "state": "JOB_STATE_NEW", "future": [1]})["future"] == [1]  # type: ignore[index]
 
 
-@pytest.mark.parametrize("state", [None, "", 3, [], {}])
-def test_a_job_without_state(state: Any) -> None:
-    assert "a tuning job without 'state'" in bad(as_tuning_job({**JOB, "state": state}))
+@pytest.mark.parametrize("state", ["", 3, [], {}])
+def test_a_state_that_is_no_text_is_none(state: Any) -> None:
+    assert as_tuning_job({**JOB, "state": state}) == {**JOB, "state": "JOB_STATE_UNSPECIFIED"}
+
+
+@pytest.mark.parametrize("job", [{"name": JOB["name"]}, {**JOB, "state": None}])
+def test_json_omits_the_first_value_of_an_enum(job: dict[str, Any]) -> None:
+    unspecified = {"name": JOB["name"], "state": "JOB_STATE_UNSPECIFIED"}
+    assert as_tuning_job(job) == unspecified
+    assert as_page({"tuningJobs": [job, JOB]}) == ([unspecified, JOB], None)
 
 
 @pytest.mark.parametrize(

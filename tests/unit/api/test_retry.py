@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from airflow_tuning_provider.api.calls import Calls
 from airflow_tuning_provider.api.errors import ApiError, ErrorKind
-from airflow_tuning_provider.api.names import TuningJobName
-from airflow_tuning_provider.api.requests import create_tuning_job, get_tuning_job
 from airflow_tuning_provider.api.retry import RetryPolicy, is_ambiguous, may_repeat
 
-GET = get_tuning_job(TuningJobName("p", "us-central1", "tuningJobs/1"))
-CREATE = create_tuning_job("p", "us-central1", {})
+CALLS = Calls("p", "us-central1")
+GET = CALLS.get("1")
+CREATE = CALLS.create(
+    {"baseModel": "gemini-3.5-flash", "supervisedTuningSpec": {"trainingDatasetUri": "gs://bucket/a.jsonl"}}
+)
 POLICY = RetryPolicy(budget=60, initial=1, multiplier=2, max_delay=30)
 
 

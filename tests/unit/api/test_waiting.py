@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from airflow_tuning_provider.api.errors import ApiError, ErrorKind
 from airflow_tuning_provider.api.states import JobState, outcome
-from airflow_tuning_provider.api.waiting import HEARTBEAT, End, Step, Wait, view_operation
+from airflow_tuning_provider.api.waiting import HEARTBEAT, SIGHT_SECONDS, End, Step, Wait, view_job
 
 NAME = "projects/p/locations/us-central1/tuningJobs/1"
+OPERATION = "projects/p/locations/us-central1/operations/1"
 START = 1_730_000_000.0
 DOWN = ApiError(ErrorKind.UNAVAILABLE, "try later", 503, "UNAVAILABLE")
 PERMANENT = [kind for kind in ErrorKind if not kind.transient]
@@ -25,17 +26,19 @@ def job(state: str, **more: Any) -> dict[str, Any]:
 
 
 class Watch:
-    """A wait with its own clock, which keeps what the task log would hold."""
+    """A wait with its own clocks, which keeps what the task log would hold."""
 
-    def __init__(self, *, poll_interval: float = 60.0, **arguments: Any) -> None:
-        self.wait = Wait(NAME, poll_interval, **arguments)
+    def __init__(self, name: str = NAME, *, poll_interval: float = 60.0, **arguments: Any) -> None:
+        self.wait = Wait(name, poll_interval, **arguments)
         self.now = START
+        self.tick = 50.0
         self.log: list[str] = []
         self.levels: list[int] = []
 
     def see(self, seen: Any, *, after: float = 0.0, random: float = 0.5) -> Step:
         self.now += after
-        step = self.wait.advance(seen, now=self.now, random=random)
+        self.tick += after
+        step = self.wait.advance(seen, now=self.now, tick=self.tick, random=random)
         assert (step.delay is None) is (step.end is not None), "a wait goes on or ends"
         self.levels += [level for level, _ in step.news]
         self.log += [text for _, text in step.news]
@@ -49,7 +52,7 @@ class TestStory:
         watch.see(job("PENDING"), after=20)
         watch.see(job("RUNNING"), after=3)
         step = watch.see(job("SUCCEEDED"), after=1800)
-        assert step.end is End.JOB_ENDED
+        assert step.end is End.ENDED
         assert watch.log == [
             f"{NAME} is being prepared (JOB_STATE_PENDING).",
             f"{NAME} is running (JOB_STATE_RUNNING), after 23 s being prepared.",
@@ -60,14 +63,14 @@ class TestStory:
     @pytest.mark.parametrize("state", [state for state in JobState if outcome(state.value).ended])
     def test_every_end_is_an_end(self, state: JobState) -> None:
         watch = Watch()
-        assert watch.see({"state": state.value}).end is End.JOB_ENDED
+        assert watch.see({"state": state.value}).end is End.ENDED
         assert watch.log[0].startswith(f"{NAME} has ")
 
     @pytest.mark.parametrize("state", [state for state in JobState if not outcome(state.value).ended])
     def test_everything_else_is_waited_for(self, state: JobState) -> None:
         watch = Watch()
         assert watch.see({"state": state.value}).delay is not None
-        assert watch.log == [f"{NAME} is {watch.wait.view({'state': state.value}).words} ({state.value})."]
+        assert watch.log == [f"{NAME} is {view_job({'state': state.value}).words} ({state.value})."]
 
     def test_an_unknown_state_is_waited_for_with_one_warning(self) -> None:
         watch = Watch()
@@ -117,13 +120,13 @@ class TestStory:
         assert watch.log == [f"{NAME} is running{progress} (JOB_STATE_RUNNING)."]
 
     def test_operations(self) -> None:
-        watch = Watch(view=view_operation)
+        watch = Watch(OPERATION)
         assert watch.see({"name": "o"}).delay is not None
         assert watch.see({"name": "o", "done": "true"}, after=5).delay is not None
-        assert watch.see({"name": "o", "done": True, "error": {"code": 3}}, after=55).end is End.JOB_ENDED
+        assert watch.see({"name": "o", "done": True, "error": {"code": 3}}, after=55).end is End.ENDED
         assert watch.log == [
-            f"{NAME} is under way (RUNNING).",
-            f"{NAME} is done (DONE), after 1 min 0 s under way.",
+            f"{OPERATION} is under way (RUNNING).",
+            f"{OPERATION} is done (DONE), after 1 min 0 s under way.",
         ]
 
 
@@ -142,7 +145,7 @@ class TestDelays:
         assert delay == 5.0
 
     def test_what_has_no_creation_time_is_as_old_as_the_wait(self) -> None:
-        watch = Watch(view=view_operation)
+        watch = Watch(OPERATION)
         young = watch.see({"name": "o"}).delay
         old = watch.see({"name": "o"}, after=10_000).delay
         assert young is not None
@@ -156,15 +159,64 @@ class TestDelays:
         assert step.end is End.TIMED_OUT
 
     def test_a_job_that_ends_on_the_deadline_has_ended(self) -> None:
-        assert Watch(deadline=START).see(job("SUCCEEDED"), after=10).end is End.JOB_ENDED
+        assert Watch(deadline=START).see(job("SUCCEEDED"), after=10).end is End.ENDED
+
+
+class TestClocks:
+    @pytest.mark.parametrize("jump", [3600.0, -3600.0])
+    def test_a_clock_that_is_set_changes_no_interval(self, jump: float) -> None:
+        watch = Watch()
+        watch.see(job("RUNNING"))
+        watch.now += jump
+        delay = watch.see(job("RUNNING"), after=100).delay
+        assert delay is not None
+        assert 40 <= delay <= 60
+        assert len(watch.log) == 1, "it is no heartbeat"
+        watch.see(DOWN, after=60)
+        watch.now += jump
+        assert watch.see(DOWN, after=60).end is None
+        assert watch.see(job("SUCCEEDED"), after=60).end is End.ENDED
+        assert watch.log[-2:] == [
+            "The API answers again after 2 failed looks in 2 min 0 s.",
+            f"{NAME} has succeeded (JOB_STATE_SUCCEEDED), after 4 min 40 s running.",
+        ]
+
+    def test_the_deadline_follows_the_clock_on_the_wall(self) -> None:
+        watch = Watch(deadline=START + 1000)
+        assert watch.see(job("RUNNING")).delay is not None
+        watch.now += 3600
+        assert watch.see(job("RUNNING"), after=1).end is End.TIMED_OUT
 
 
 class TestErrors:
     @pytest.mark.parametrize("kind", PERMANENT)
-    def test_a_permanent_error_ends_the_wait_at_once(self, kind: ErrorKind) -> None:
-        watch = Watch(deadline=START)
-        assert watch.see(ApiError(kind, "no")).end is End.GIVEN_UP
-        assert watch.log == []
+    def test_a_refusal_is_borne_for_some_minutes(self, kind: ErrorKind) -> None:
+        watch = Watch()
+        delays = [watch.see(ApiError(kind, "no")).delay]
+        delays += [watch.see(ApiError(kind, "no"), after=49.9).delay for _ in range(6)]
+        assert delays == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0], "with backoff"
+        assert watch.see(ApiError(kind, "no"), after=0.7).end is End.GIVEN_UP
+        assert "Could not look at" in watch.log[0]
+
+    @pytest.mark.parametrize("kind", PERMANENT)
+    def test_only_uninterrupted_refusals_count(self, kind: ErrorKind) -> None:
+        watch = Watch(error_budget=3600)
+        for sight in (job("RUNNING"), DOWN, job("RUNNING")):
+            assert watch.see(ApiError(kind, "no"), after=10).delay is not None
+            assert watch.see(ApiError(kind, "no"), after=SIGHT_SECONDS - 1).delay is not None
+            assert watch.see(sight, after=1).delay is not None
+
+    @pytest.mark.parametrize("kind", PERMANENT)
+    def test_refusals_and_outages_in_turn_are_not_borne_for_ever(self, kind: ErrorKind) -> None:
+        watch = Watch(error_budget=600)
+        for _ in range(4):
+            assert watch.see(ApiError(kind, "no"), after=100).delay is not None
+            assert watch.see(DOWN, after=50).delay is not None
+        watch.see(ApiError(kind, "no"), after=50)
+        assert watch.see(DOWN, after=50).end is End.GIVEN_UP
+
+    def test_a_refusal_at_the_deadline_is_a_timeout(self) -> None:
+        assert Watch(deadline=START).see(ApiError(ErrorKind.NOT_FOUND, "no")).end is End.TIMED_OUT
 
     @pytest.mark.parametrize("kind", TRANSIENT)
     def test_a_transient_error_is_told_and_outlived(self, kind: ErrorKind) -> None:
@@ -174,7 +226,7 @@ class TestErrors:
         watch.see(ApiError(kind, "try later", 503), after=30)
         watch.see(job("RUNNING"), after=30)
         assert watch.log[1:] == [
-            f"Could not look at {NAME} (1. time, for 0.0 s): 503: try later The job is not affected; looking again.",
+            f"Could not look at {NAME} (1. time, for 0.0 s): 503: try later It is not affected; looking again.",
             "The API answers again after 2 failed looks in 1 min 0 s.",
         ]
         assert watch.levels == [logging.INFO, logging.WARNING, logging.INFO]
@@ -202,7 +254,7 @@ class TestErrors:
     def test_a_recovery_may_bring_the_end(self) -> None:
         watch = Watch()
         watch.see(DOWN)
-        assert watch.see(job("FAILED"), after=60).end is End.JOB_ENDED
+        assert watch.see(job("FAILED"), after=60).end is End.ENDED
         assert watch.log[-2:] == [
             "The API answers again after 1 failed look in 1 min 0 s.",
             f"{NAME} has failed (JOB_STATE_FAILED).",
@@ -214,8 +266,10 @@ class TestErrors:
         assert delay == 10.0
         assert watch.see(DOWN, after=10).end is End.TIMED_OUT
 
-    @pytest.mark.parametrize(("wish", "delay"), [(None, 0.5), (0.0, 0.5), (30.0, 30.0), (10**9, 3600.0)])
-    def test_the_servers_wish_is_heard_within_reason(self, wish: float | None, delay: float) -> None:
+    @pytest.mark.parametrize(("wish", "delay"), [(None, 0.5), (0.0, 0.5), (30.0, 30.0), (10**9, 60.0)])
+    def test_the_servers_wish_is_heard_within_the_poll_interval(
+        self, wish: float | None, delay: float
+    ) -> None:
         assert Watch().see(ApiError(ErrorKind.QUOTA, "no", retry_after=wish)).delay == delay
 
 
@@ -238,12 +292,17 @@ _LOOKS = st.lists(st.tuples(_SEEN, st.floats(0, 5000), st.floats(0, 1, exclude_m
 
 @given(
     looks=_LOOKS,
+    jump=st.sampled_from([0.0, 0.0, 3600.0, -3600.0]),
     poll_interval=st.floats(0.01, 1000),
     time_left=st.none() | st.floats(-10, 20_000),
     error_budget=st.floats(0, 7200),
 )
 def test_any_course_ends_once_truly_and_is_never_hurried_or_late(
-    looks: list[tuple[Any, float, float]], poll_interval: float, time_left: float | None, error_budget: float
+    looks: list[tuple[Any, float, float]],
+    jump: float,
+    poll_interval: float,
+    time_left: float | None,
+    error_budget: float,
 ) -> None:
     deadline = None if time_left is None else START + time_left
     watch = Watch(poll_interval=poll_interval, deadline=deadline, error_budget=error_budget)
@@ -251,7 +310,7 @@ def test_any_course_ends_once_truly_and_is_never_hurried_or_late(
     for seen, late, random in looks + final:
         step = watch.see(seen, random=random)
         ended = isinstance(seen, dict) and outcome(str(seen["state"])).ended
-        assert (step.end is End.JOB_ENDED) is ended
+        assert (step.end is End.ENDED) is ended
         if step.end is End.TIMED_OUT:
             assert deadline is not None
             assert watch.now >= deadline
@@ -260,11 +319,11 @@ def test_any_course_ends_once_truly_and_is_never_hurried_or_late(
         if step.end is not None:
             break
         assert step.delay is not None
-        wish = seen.retry_after or 0.0 if isinstance(seen, ApiError) else 0.0
-        assert 0 <= step.delay <= max(poll_interval, 60.0, wish)
+        assert 0 <= step.delay <= poll_interval
         if deadline is not None:
             assert watch.now + step.delay <= max(deadline, watch.now) + 1e-3
-        watch.now += step.delay + late
+        watch.now += step.delay + late + jump
+        watch.tick += step.delay + late
     else:
         pytest.fail("the wait did not end with its job")
 

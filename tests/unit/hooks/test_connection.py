@@ -14,11 +14,11 @@ from airflow_tuning_provider.hooks.connection import DEFAULT_SCOPES, ConnectionS
 LONG = "extra__google_cloud_platform__"
 
 
-def read(extra: Any = None, password: str | None = None) -> ConnectionSettings:
+def read(
+    extra: Any = None, password: str | None = None, conn_type: str = "google_cloud_platform"
+) -> ConnectionSettings:
     text = extra if isinstance(extra, str) or extra is None else json.dumps(extra)
-    return settings_from(
-        Connection(conn_id="c", conn_type="google_cloud_platform", password=password, extra=text)
-    )
+    return settings_from(Connection(conn_id="c", conn_type=conn_type, password=password, extra=text))
 
 
 @pytest.mark.parametrize("extra", [None, "", {}, {"project": None, "scope": "", "num_retries": None}])
@@ -46,6 +46,11 @@ def test_what_is_not_given_has_its_default(extra: Any) -> None:
         ({"credential_config_file": "/a/path"}, "credential_config_file", "/a/path"),
         ({"credential_config_file": ' {"a": 1}'}, "credential_config_file", {"a": 1}),
         ({"impersonation_chain": "a@b.c"}, "impersonation_chain", ("a@b.c",)),
+        (
+            {"impersonation_chain": "app.example.com@appspot.gserviceaccount.com"},
+            "impersonation_chain",
+            ("app.example.com@appspot.gserviceaccount.com",),
+        ),
         ({"num_retries": "3"}, "num_retries", 3),
         ({"num_retries": 0}, "num_retries", 0),
         ({"is_anonymous": "True"}, "is_anonymous", True),
@@ -95,6 +100,20 @@ def test_secrets_are_not_part_of_the_repr() -> None:
     settings = read(
         {"keyfile_dict": {"private_key": "s3ntinel"}, "credential_config_file": {"secret": "s3ntinel"}},
         password="s3ntinel-token",
+        conn_type="vertex_ai_tuning",
     )
     assert settings.access_token == "s3ntinel-token"
     assert "s3ntinel" not in repr(settings)
+
+
+@pytest.mark.parametrize("password", ["a-left-over", "two words", "ünï"])
+def test_the_password_of_an_official_connection_means_nothing(password: str) -> None:
+    assert read(password=password) == ConnectionSettings("c")
+
+
+@pytest.mark.parametrize(
+    "chain", [".a@b.c", "a.@b.c", "a..b@c.d", "a@b..c", "a@.b.c", "a@b.c/../x", "a@b", f"{'a' * 320}@b.c"]
+)
+def test_dots_in_an_account_only_part_words(chain: str) -> None:
+    with pytest.raises(InvalidInputError, match="impersonation_chain"):
+        read({"impersonation_chain": chain})

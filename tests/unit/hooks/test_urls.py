@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from airflow_tuning_provider.api.calls import Call, Calls
 from airflow_tuning_provider.api.inputs import InvalidInputError
 from airflow_tuning_provider.api.retry import RetryPolicy
-from airflow_tuning_provider.hooks.calls import Call, Calls
 from airflow_tuning_provider.hooks.connection import ConnectionSettings
-from airflow_tuning_provider.hooks.transport import TransportBase
+from airflow_tuning_provider.hooks.transport import Transport
 
 BODY = {
     "baseModel": "gemini-3.5-flash",
@@ -24,7 +24,7 @@ def prepared(
 ) -> tuple[str, dict[str, str], bytes | None]:
     from google.auth.credentials import AnonymousCredentials
 
-    transport = TransportBase(
+    transport = Transport(
         ConnectionSettings("c", **settings),
         AnonymousCredentials(),
         api_version=api_version,
@@ -32,7 +32,7 @@ def prepared(
         retry_policy=RetryPolicy(),
         log=logging.getLogger(__name__),
     )
-    return transport.prepare(call.request)
+    return transport.prepare(call)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def prepared(
 def test_the_host_follows_the_location(location: str, settings: dict[str, Any], host: str) -> None:
     parent = f"projects/p/locations/{location}"
     calls = Calls("p", location)
-    assert prepared(calls.create(BODY, None, None), **settings)[0] == f"{host}/v1/{parent}/tuningJobs"
+    assert prepared(calls.create(BODY), **settings)[0] == f"{host}/v1/{parent}/tuningJobs"
     assert prepared(calls.get("5"), **settings)[0] == f"{host}/v1/{parent}/tuningJobs/5"
     assert prepared(calls.cancel("5"), **settings)[0] == f"{host}/v1/{parent}/tuningJobs/5:cancel"
 
@@ -90,7 +90,7 @@ def test_content_is_generated_where_the_model_is(model: str, url: str) -> None:
 
 
 def test_the_version_and_the_query_are_part_of_the_url() -> None:
-    call = Calls("p", "us-central1").page(None, None, filter='state="X" AND labels.a=b', page_size=5)
+    call = Calls("p", "us-central1").page(filter='state="X" AND labels.a=b', page_size=5)
     url, headers, body = prepared(call, api_version="v1beta1")
     assert url == (
         "https://us-central1-aiplatform.googleapis.com/v1beta1/projects/p/locations/us-central1/tuningJobs"
@@ -101,7 +101,7 @@ def test_the_version_and_the_query_are_part_of_the_url() -> None:
 
 
 def test_prepared_headers_carry_no_credentials() -> None:
-    _, headers, body = prepared(Calls("p", "us-central1").create(BODY, None, None))
+    _, headers, body = prepared(Calls("p", "us-central1").create(BODY))
     assert sorted(headers) == ["Accept", "Content-Type", "User-Agent", "X-Goog-Api-Client"]
     assert body is not None
     assert body.startswith(b'{"baseModel"')
@@ -110,4 +110,4 @@ def test_prepared_headers_carry_no_credentials() -> None:
 @pytest.mark.parametrize(("project", "location"), [(None, "us-central1"), ("p", None), ("", "us-central1")])
 def test_a_missing_scope_is_refused(project: str | None, location: str | None) -> None:
     with pytest.raises(InvalidInputError, match="Airflow connection"):
-        Calls(project, location).create(BODY, None, None)
+        Calls(project, location).create(BODY)

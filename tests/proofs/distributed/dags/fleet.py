@@ -29,9 +29,8 @@ def tune(poll_interval: int = 1, **settings: Any) -> None:
 with DAG("fleet", schedule=None, catchup=False, default_args=SETTINGS):
     tune()
 
-# A retry of a task whose job has missed its deadline would create another job, by design.
-with DAG("deadline", schedule=None, catchup=False):
-    tune(timeout="{{ dag_run.conf['timeout'] }}", retries=0)
+with DAG("deadline", schedule=None, catchup=False, default_args=SETTINGS):
+    tune(timeout="{{ dag_run.conf['timeout'] }}")
 
 with DAG("load", schedule=None, catchup=False, default_args=SETTINGS):
     tune(poll_interval=5)

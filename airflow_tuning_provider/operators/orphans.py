@@ -7,37 +7,36 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator
-
-from airflow_tuning_provider.api.identity import DAG_LABEL, KEY_LABEL, RUN_LABEL, TASK_LABEL, label_value
-from airflow_tuning_provider.api.inputs import InvalidInputError, boolean, number
-from airflow_tuning_provider.api.sweep import ENDED_TASK_STATES, Finding, sweep
-from airflow_tuning_provider.exceptions import (
-    TuningBadRequestError,
-    TuningNotFoundError,
-    refusing_invalid_input,
+from airflow_tuning_provider._errors import refusing_invalid_input
+from airflow_tuning_provider._supervisor import ENDED_TASK_STATES
+from airflow_tuning_provider._tasks.scope import SCOPE_FIELDS, TuningTask, deployment_name
+from airflow_tuning_provider.api.identity import (
+    DAG_LABEL,
+    KEY_LABEL,
+    RUN_LABEL,
+    TASK_LABEL,
+    label_value,
+    labels_of,
 )
-from airflow_tuning_provider.operators.base import (
-    DEFAULT_CONN_ID,
-    SCOPE_FIELDS,
-    TuningTaskMixin,
-    deployment_name,
-)
+from airflow_tuning_provider.api.inputs import InvalidInputError, number
+from airflow_tuning_provider.api.orphans import Finding, judge
+from airflow_tuning_provider.exceptions import TuningBadRequestError, TuningNotFoundError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_tuning_provider.hooks.tuning_job import TuningJobHook
 
-_FIELDS = tuple(field for field in SCOPE_FIELDS if field != "poll_interval")
+
+_LISTED = "nextPageToken,tuningJobs(name,state,createTime,labels)"
 
 
-class SweepTuningJobsOperator(TuningTaskMixin, BaseOperator):
+class CancelOrphanedTuningJobsOperator(TuningTask):
     """Find tuning jobs of this deployment whose task instance no longer waits for them, and cancel them.
 
     For what no kill could reach: a task marked failed while no triggerer was up, a host that was lost
-    together with its task's last retry, Airflow 3.1 and 3.2, which tell a trigger nothing of a kill. Run it on a
-    schedule, first with ``dry_run``.
+    together with its task's last retry. Run it on a schedule, first with ``dry_run``; without it, this Airflow needs
+    a name (``[vertex_ai_tuning] deployment``).
 
     A job is cancelled only if its task instance is found in this deployment and has ended. Jobs that are meant
     to outlive their task (``wait_for_completion=False``, ``cancel_on_kill=False``) are left alone, and so are
@@ -63,7 +62,7 @@ class SweepTuningJobsOperator(TuningTaskMixin, BaseOperator):
         "filter_state",
         "min_age",
         "dry_run",
-        *_FIELDS,
+        *SCOPE_FIELDS,
     )
     ui_color = "#fce8e6"
 
@@ -76,12 +75,6 @@ class SweepTuningJobsOperator(TuningTaskMixin, BaseOperator):
         filter_state: str | None = None,
         min_age: float | str = 600.0,
         dry_run: bool | str = True,
-        gcp_conn_id: str = DEFAULT_CONN_ID,
-        project_id: str | None = None,
-        location: str | None = None,
-        impersonation_chain: str | Sequence[str] | None = None,
-        api_version: str = "v1",
-        request_timeout: float | str = 60.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -91,24 +84,37 @@ class SweepTuningJobsOperator(TuningTaskMixin, BaseOperator):
         self.filter_state = filter_state
         self.min_age = min_age
         self.dry_run = dry_run  # type: ignore[method-assign, assignment]
-        self.gcp_conn_id = gcp_conn_id
-        self.project_id = project_id
-        self.location = location
-        self.impersonation_chain = impersonation_chain
-        self.api_version = api_version
-        self.request_timeout = request_timeout
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Look at the jobs and their task instances, report, and cancel the orphans unless ``dry_run``."""
+        dry_run = self.flag("dry_run")
         with refusing_invalid_input():
-            dry_run = boolean(self.dry_run, "dry_run")
             dag_ids = self._dag_ids()
             min_age = 0.0 if str(self.min_age) in ("0", "0.0") else number(self.min_age, "min_age")
+            if not dry_run and not deployment_name():
+                # Another Airflow with the same DAG ids would have the same keys, and its live jobs be orphans here.
+                raise InvalidInputError(
+                    "dry_run",
+                    dry_run,
+                    "give this Airflow a name in [vertex_ai_tuning] deployment first: without one, jobs of another "
+                    "Airflow that has the same DAGs cannot be told from its own",
+                )
         # Jobs first: a task that ends in between leaves no job behind that it did not know of.
         with self.make_hook() as hook:
-            jobs = [job for job in hook.list_tuning_jobs(page_size=100) if self._wanted(job, dag_ids)]
+            jobs = [
+                job
+                for job in hook.list_tuning_jobs(page_size=1000, fields=_LISTED)
+                if self._wanted(job, dag_ids)
+            ]
             states = {dag_id: context["ti"].get_task_states(dag_id=dag_id) for dag_id in dag_ids}
-            findings = sweep(jobs, states, deployment=deployment_name(), now=time.time(), min_age=min_age)
+            findings = judge(
+                jobs,
+                states,
+                ended=ENDED_TASK_STATES,
+                deployment=deployment_name(),
+                now=time.time(),
+                min_age=min_age,
+            )
             self._report(findings)
             orphans = [finding.name for finding in findings if finding.orphan]
             cancelled = []
@@ -136,7 +142,7 @@ class SweepTuningJobsOperator(TuningTaskMixin, BaseOperator):
         return dag_ids
 
     def _wanted(self, job: dict[str, Any], dag_ids: Sequence[str]) -> bool:
-        labels = job.get("labels") or {}
+        labels = labels_of(job)
         wanted = {TASK_LABEL: self.filter_task_id, RUN_LABEL: self.filter_run_id}
         return (
             KEY_LABEL in labels

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from airflow_tuning_provider import _supervisor
+from airflow_tuning_provider.api import orphans
 from airflow_tuning_provider.api.identity import TaskIdentity
-from airflow_tuning_provider.api.sweep import Finding, sweep
+from airflow_tuning_provider.api.orphans import Finding
 
 NOW = 1_800_000_000.0
 OLD = "2026-01-01T00:00:00Z"
@@ -16,7 +18,7 @@ STATES = {"retrain": {"run": {"tune": "failed", "map_3": "failed", "busy": "runn
 
 def job(task_id: str = "tune", *, map_index: int = -1, keep: bool = False, **more: Any) -> dict[str, Any]:
     identity = TaskIdentity("retrain", "run", task_id, map_index, more.pop("deployment", ""))
-    labels = identity.labels({"baseModel": "m"}, keep=keep)
+    labels = identity.labels({"baseModel": "m"}, max_tries=0, keep=keep)
     return {
         "name": f"projects/p/locations/l/tuningJobs/{task_id}",
         "state": "JOB_STATE_RUNNING",
@@ -27,7 +29,8 @@ def job(task_id: str = "tune", *, map_index: int = -1, keep: bool = False, **mor
 
 
 def judge(*jobs: dict[str, Any], deployment: str = "", min_age: float = 0.0) -> list[Finding]:
-    return sweep(jobs, STATES, deployment=deployment, now=NOW, min_age=min_age)
+    ended = _supervisor.ENDED_TASK_STATES
+    return orphans.judge(jobs, STATES, ended=ended, deployment=deployment, now=NOW, min_age=min_age)
 
 
 @pytest.mark.parametrize(

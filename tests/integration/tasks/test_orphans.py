@@ -1,4 +1,4 @@
-"""SweepTuningJobsOperator against the emulator: only what provably nobody waits for is cancelled."""
+"""CancelOrphanedTuningJobsOperator against the emulator: only what provably nobody waits for is cancelled."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import pytest
 
 from airflow_tuning_provider.emulator.testing import Emulator
 from airflow_tuning_provider.exceptions import TuningInvalidInputError
-from airflow_tuning_provider.operators.sweep import SweepTuningJobsOperator
+from airflow_tuning_provider.operators.orphans import CancelOrphanedTuningJobsOperator
 from airflow_tuning_provider.operators.tuning_job import CreateTuningJobOperator
-from tests.integration.tasks.conftest import BODY, TaskInstance, as_task, cancels
+from tests.integration.tasks.conftest import BODY, Lost, TaskInstance, as_task, cancels
 
 States = dict[str, dict[str, dict[str, str | None]]]
 
 
-class Sweeping(TaskInstance):
-    """The sweeping task's own instance, which can ask Airflow for the states of others."""
+class Looking(TaskInstance):
+    """The cleaning task's own instance, which can ask Airflow for the states of others."""
 
     states: States = {}  # noqa: RUF012
     mapped: dict[tuple[str, int], str | None] = {}  # noqa: RUF012
@@ -42,9 +42,6 @@ def create(monkeypatch: pytest.MonkeyPatch, ti: TaskInstance, **kwargs: Any) -> 
     """Create a job as a task that is lost right after: it waits, and nobody comes back."""
     from airflow_tuning_provider.operators import tuning_job
 
-    class Lost(BaseException):
-        pass
-
     def lose(*_: Any, **__: Any) -> None:
         raise Lost
 
@@ -54,11 +51,13 @@ def create(monkeypatch: pytest.MonkeyPatch, ti: TaskInstance, **kwargs: Any) -> 
     return str(ti.xcoms["tuning_job_name"])
 
 
-def sweep(
+def clean(
     states: States, mapped: dict[tuple[str, int], str | None] | None = None, **kwargs: Any
 ) -> dict[str, Any]:
-    operator = SweepTuningJobsOperator(**{"task_id": "sweep", "dag_ids": ["retrain"], "min_age": 0, **kwargs})
-    ti = Sweeping(task_id="sweep")
+    operator = CancelOrphanedTuningJobsOperator(
+        **{"task_id": "clean", "dag_ids": ["retrain"], "min_age": 0, **kwargs}
+    )
+    ti = Looking(task_id="clean")
     ti.states, ti.mapped = states, mapped or {}
     result: dict[str, Any] = as_task(operator, lambda: operator.execute(ti.context))
     return result
@@ -67,23 +66,41 @@ def sweep(
 RUN = TaskInstance.run_id
 
 
+@pytest.fixture(autouse=True)
+def _deployment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__VERTEX_AI_TUNING__DEPLOYMENT", "production")
+
+
+def test_without_a_name_of_the_deployment_nothing_is_cancelled(
+    server: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two Airflows with the same DAG and no name: a live job of the one is an orphan to the other."""
+    monkeypatch.delenv("AIRFLOW__VERTEX_AI_TUNING__DEPLOYMENT")
+    name = create(monkeypatch, TaskInstance())
+    states: States = {"retrain": {RUN: {"tune": "failed"}}}
+    with pytest.raises(TuningInvalidInputError, match="deployment"):
+        clean(states, dry_run=False)
+    assert cancels(server) == []
+    assert clean(states)["orphans"] == [name]
+
+
 def test_task_whose_name_looks_like_a_mapped_one_is_not_taken_for_it(
     server: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create(monkeypatch, TaskInstance(map_index=1))
     states: States = {"retrain": {RUN: {"tune_1": "success"}}}
-    assert sweep(states, mapped={("tune", 1): "deferred"}, dry_run=False)["cancelled"] == []
+    assert clean(states, mapped={("tune", 1): "deferred"}, dry_run=False)["cancelled"] == []
     assert cancels(server) == []
-    assert len(sweep(states, mapped={("tune", 1): "failed"}, dry_run=False)["cancelled"]) == 1
+    assert len(clean(states, mapped={("tune", 1): "failed"}, dry_run=False)["cancelled"]) == 1
 
 
 @pytest.mark.parametrize("state", ["failed", "success", "skipped", "removed", "upstream_failed"])
 def test_orphan_is_found_and_cancelled(server: Emulator, monkeypatch: pytest.MonkeyPatch, state: str) -> None:
     name = create(monkeypatch, TaskInstance())
     states: States = {"retrain": {RUN: {"tune": state}}}
-    assert sweep(states) == {"orphans": [name], "cancelled": [], "left_alone": {}}
+    assert clean(states) == {"orphans": [name], "cancelled": [], "left_alone": {}}
     assert cancels(server) == []
-    assert sweep(states, dry_run="false")["cancelled"] == [name]
+    assert clean(states, dry_run="false")["cancelled"] == [name]
     assert server.jobs()[0]["state"] in ("JOB_STATE_CANCELLING", "JOB_STATE_CANCELLED")
 
 
@@ -94,7 +111,7 @@ def test_job_that_is_waited_for_is_left_alone(
     server: Emulator, monkeypatch: pytest.MonkeyPatch, state: str | None
 ) -> None:
     name = create(monkeypatch, TaskInstance())
-    result = sweep({"retrain": {RUN: {"tune": state}}}, dry_run=False)
+    result = clean({"retrain": {RUN: {"tune": state}}}, dry_run=False)
     assert result["orphans"] == []
     assert "waits for it" in result["left_alone"][name]
     assert cancels(server) == []
@@ -104,7 +121,7 @@ def test_unknown_task_instance_is_reported_and_left_to_a_person(
     server: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = create(monkeypatch, TaskInstance())
-    assert "was deleted" in sweep({}, dry_run=False)["left_alone"][name]
+    assert "was deleted" in clean({}, dry_run=False)["left_alone"][name]
     assert cancels(server) == []
 
 
@@ -115,41 +132,41 @@ def test_job_that_is_meant_to_outlive_its_task_is_left_alone(server: Emulator, k
     ti.before_trigger = lambda _: server.set_state(server.jobs()[0]["name"], "JOB_STATE_SUCCEEDED")
     name = ti.run(operator)["tuning_job_name"]
     server.set_state(name, "JOB_STATE_RUNNING")
-    assert "outlive" in sweep({"retrain": {RUN: {"tune": "success"}}}, dry_run=False)["left_alone"][name]
+    assert "outlive" in clean({"retrain": {RUN: {"tune": "success"}}}, dry_run=False)["left_alone"][name]
 
 
 def test_mapped_tasks_and_names_that_look_mapped(server: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     mapped = create(monkeypatch, TaskInstance(map_index=3))
     named = create(monkeypatch, TaskInstance(task_id="tune_4"))
     states: States = {"retrain": {RUN: {"tune_3": "failed", "tune_4": "running"}}}
-    result = sweep(states, dry_run=False)
+    result = clean(states, dry_run=False)
     assert result["cancelled"] == [mapped]
     assert list(result["left_alone"]) == [named]
 
 
 def test_job_of_a_forced_rerun_is_known_too(server: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     name = create(monkeypatch, TaskInstance(try_number=4, max_tries=3), force_new=True)
-    assert sweep({"retrain": {RUN: {"tune": "failed"}}})["orphans"] == [name]
+    assert clean({"retrain": {RUN: {"tune": "failed"}}})["orphans"] == [name]
 
 
 def test_other_deployment_is_out_of_sight(server: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setenv("AIRFLOW__VERTEX_AI_TUNING__DEPLOYMENT", "staging")
         create(monkeypatch, TaskInstance())
-    assert sweep({"retrain": {RUN: {"tune": "failed"}}}) == {"orphans": [], "cancelled": [], "left_alone": {}}
+    assert clean({"retrain": {RUN: {"tune": "failed"}}}) == {"orphans": [], "cancelled": [], "left_alone": {}}
 
 
 def test_filters_and_age(server: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     name = create(monkeypatch, TaskInstance())
     states: States = {"retrain": {RUN: {"tune": "failed"}}}
-    assert "younger" in sweep(states, min_age=3600)["left_alone"][name]
+    assert "younger" in clean(states, min_age=3600)["left_alone"][name]
     for nothing in ({"filter_task_id": "x"}, {"filter_run_id": "x"}, {"filter_state": "x"}, {"dag_ids": "x"}):
-        assert sweep(states, **nothing)["orphans"] == []
-    found = sweep(states, filter_task_id="tune", filter_run_id=RUN, dag_ids="retrain, other")
+        assert clean(states, **nothing)["orphans"] == []
+    found = clean(states, filter_task_id="tune", filter_run_id=RUN, dag_ids="retrain, other")
     assert found["orphans"] == [name]
 
 
 def test_no_dag_ids_are_refused(server: Emulator) -> None:
     with pytest.raises(TuningInvalidInputError, match="dag_ids"):
-        sweep({}, dag_ids=" , ")
+        clean({}, dag_ids=" , ")
     assert server.requests() == []

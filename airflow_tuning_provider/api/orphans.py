@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +12,10 @@ from airflow_tuning_provider.api.identity import (
     KEY_LABEL,
     TaskIdentity,
     label_value,
+    labels_of,
 )
 from airflow_tuning_provider.api.manifest import parse_time
 from airflow_tuning_provider.api.states import may_be_joined
-
-# States in which a task instance will not look at its job again by itself.
-ENDED_TASK_STATES = frozenset({"success", "failed", "skipped", "removed", "upstream_failed"})
-_MAX_GENERATIONS = 50
 
 TaskStates = Mapping[str, Mapping[str, str | None]]
 """Task instance states of one DAG: by run id, then by task id, with ``_<map index>`` for mapped tasks."""
@@ -45,10 +42,11 @@ class Finding:
         return str(self.job["name"])
 
 
-def sweep(
+def judge(
     jobs: Iterable[Mapping[str, Any]],
     task_states: Mapping[str, TaskStates],
     *,
+    ended: Set[str],
     deployment: str,
     now: float,
     min_age: float,
@@ -61,6 +59,7 @@ def sweep(
 
     :param jobs: jobs of the project and location.
     :param task_states: by DAG id, the task instance states of this deployment.
+    :param ended: states in which a task instance will not look at its job again by itself.
     :param deployment: this deployment's name.
     :param now: the current time in epoch seconds.
     :param min_age: seconds since its creation below which a job is left alone.
@@ -68,9 +67,9 @@ def sweep(
     wanted = label_value(deployment) if deployment else None
     states = dict(_states_by_key(task_states, deployment))
     return [
-        _judge(job, states, now=now, min_age=min_age)
+        _judge(job, states, ended=ended, now=now, min_age=min_age)
         for job in jobs
-        if KEY_LABEL in (labels := job.get("labels") or {})
+        if KEY_LABEL in (labels := labels_of(job))
         and labels.get(DEPLOYMENT_LABEL) == wanted
         and may_be_joined(str(job.get("state")))
     ]
@@ -80,10 +79,11 @@ def _judge(
     job: Mapping[str, Any],
     states: Mapping[str, tuple[str, str | None, TaskIdentity]],
     *,
+    ended: Set[str],
     now: float,
     min_age: float,
 ) -> Finding:
-    labels = job["labels"]
+    labels = labels_of(job)
     if labels.get(KEEP_LABEL):
         return Finding(
             job, False, "it is meant to outlive its task (wait_for_completion or cancel_on_kill is off)"
@@ -91,7 +91,7 @@ def _judge(
     if labels[KEY_LABEL] not in states:
         return Finding(job, False, "its task instance is not among those looked at, or was deleted")
     who, state, owner = states[labels[KEY_LABEL]]
-    if state not in ENDED_TASK_STATES:
+    if state not in ended:
         return Finding(job, False, f"{who} is {state or 'about to run'} and waits for it")
     age = now - (parse_time(job.get("createTime")) or now)
     if age < min_age:
@@ -107,9 +107,8 @@ def _states_by_key(
             for name, state in tasks.items():
                 who = f"{dag_id}.{name} of {run_id}"
                 for task_id, map_index in _readings(name):
-                    for generation in ("", *map(str, range(_MAX_GENERATIONS))):
-                        identity = TaskIdentity(dag_id, run_id, task_id, map_index, deployment, generation)
-                        yield identity.key, (who, state, identity)
+                    identity = TaskIdentity(dag_id, run_id, task_id, map_index, deployment)
+                    yield identity.key, (who, state, identity)
 
 
 def _readings(name: str) -> Iterator[tuple[str, int]]:
