@@ -32,8 +32,7 @@ PREFERRED_PORT = 8080
 
 TASK_STORY = {
     "prepare_data": "upload the training, validation and held-out sets to the bucket",
-    "tune": "create the tuning job",
-    "wait": "wait for the job without holding a worker",
+    "tune": "create the tuning job, and wait for it without holding a worker",
     "evaluate": "ask the base and the tuned model about the held-out messages",
     "decide": "decide whether the tuned model is good enough, and better",
     "publish": "publish the tuned endpoint as an asset event",
@@ -102,7 +101,7 @@ class Progress:
                 self.story.say(f"  {task_id:<13} {'deferred':<11} {story}: the triggerer watches")
             elif state == "up_for_retry":
                 raise StepError(f"Task {task_id} of {DAG_ID} failed.")
-        if self.states.get("wait") == "deferred":
+        if self.states.get("tune") == "deferred":
             self._job()
 
     def _job(self) -> None:
@@ -170,7 +169,7 @@ def _with_task_log(error: StepError, airflow: AirflowStack, run_id: str) -> Step
 
 
 def _show(story: Story, airflow: AirflowStack, run_id: str) -> None:
-    manifest = airflow.client.xcom(DAG_ID, run_id, "wait")
+    manifest = airflow.client.xcom(DAG_ID, run_id, "tune")
     events = airflow.client.asset_events(source_dag_id=DAG_ID, source_run_id=run_id)
     story.say("finished")
     story.plain()

@@ -39,18 +39,19 @@ with DAG(
     @task
     def find_jobs(params: dict[str, Any]) -> list[str]:
         """Return the names of the jobs to cancel."""
+        from airflow_tuning_provider.api.identity import DAG_LABEL, label_value
         from airflow_tuning_provider.hooks.tuning_job import TuningJobHook
 
         before = pendulum.now("UTC").subtract(seconds=int(params["older_than_hours"] * 3600))
         found: list[str] = []
         with TuningJobHook() as hook:
-            for job in hook.list_tuning_jobs():
+            for job in hook.list_tuning_jobs(page_size=1000):
                 labels = job.get("labels", {})
                 created = pendulum.parse(job["createTime"])
                 if (
                     job["state"] in ACTIVE_STATES
                     and created <= before
-                    and params["dag_id"] in ("", labels.get("airflow-dag-id"))
+                    and (not params["dag_id"] or labels.get(DAG_LABEL) == label_value(params["dag_id"]))
                 ):
                     log.info("%s %s, created %s, labels %s", job["name"], job["state"], created, labels)
                     found.append(job["name"])

@@ -3,10 +3,11 @@
 The case: a web shop for coffee and tea routes the messages of its customers to eight queues. The messages
 that its staff have sorted so far are the training data (``data/support_messages.jsonl``).
 
-    prepare_data -> tune -> wait -> evaluate -> decide -> publish | keep_current -> report
+    prepare_data -> tune -> evaluate -> decide -> publish | keep_current -> report
 
 * ``prepare_data`` uploads the messages, split into training, validation and held-out sets.
-* ``tune`` creates the job, ``wait`` watches it; neither holds a worker while the job runs.
+* ``tune`` creates the job and waits for its model, without holding a worker while the job runs. Marked failed, it
+  cancels the job.
 * ``evaluate`` asks the base model and the tuned one about the held-out messages.
 * ``publish`` puts the tuned endpoint on record as an event of the asset ``support-router``, with its metrics.
   Whatever serves the model is scheduled by that asset. ``keep_current`` leaves everything as it is.
@@ -27,7 +28,6 @@ from airflow.sdk import DAG, Asset, Param, task
 from airflow.timetables.trigger import CronTriggerTimetable
 
 from airflow_tuning_provider.operators.tuning_job import CreateTuningJobOperator
-from airflow_tuning_provider.sensors.tuning_job import TuningJobSensor
 
 log = logging.getLogger(__name__)
 
@@ -127,13 +127,8 @@ with DAG(
         adapter_size=4,
         tuned_model_display_name="support-router",
         labels={"team": "support"},
-        wait_for_completion=False,
-    )
-
-    wait = TuningJobSensor(
-        task_id="wait",
-        tuning_job_name=tune.output["tuning_job_name"],
         poll_interval="{{ params.poll_interval }}",
+        # Then the job is cancelled, and the task fails for good: a retry would only pay again.
         timeout=timedelta(hours=12).total_seconds(),
     )
 
@@ -199,7 +194,7 @@ with DAG(
         log.info("\n%s", text)
         return text
 
-    job = wait.output
+    job = tune.output
     metrics = evaluate(job, data["held_out"])
     published, kept = publish(job, metrics), keep_current()
     decide(metrics) >> [published, kept]
