@@ -64,6 +64,11 @@ class World:
         path = f"/tuningJobs/{job_name.split('/')[-1]}"
         return sum(one["method"] == "GET" and one["path"].endswith(path) for one in self.emulator.requests())
 
+    def cancellations(self, job_name: str) -> int:
+        """Return how often a job's cancellation has been asked for."""
+        path = f"/tuningJobs/{job_name.split('/')[-1]}:cancel"
+        return sum(one["path"].endswith(path) for one in self.emulator.requests())
+
     def wait_for_state(self, job_name: str, *states: str) -> str:
         """Wait until a job is in one of ``states``."""
 
@@ -105,12 +110,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         upload(storage_url, "support-router/train.jsonl", training_data())
         airflow = AirflowStack(
             home,
-            [REPOSITORY / "example_dags"],
+            [REPOSITORY / "example_dags", REPOSITORY / "tests" / "e2e" / "dags"],
             env={
                 "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT": connection(
                     emulator.url, project="demo-project", token=TOKEN
                 ),
                 "STORAGE_EMULATOR_HOST": storage_url,
+                # Seconds until what a triggerer that was killed had is taken over; 30 by default.
+                "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
             },
         )
         try:

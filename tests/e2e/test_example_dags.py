@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -40,10 +41,16 @@ def deferred_tune(world: World, **conf: Any) -> tuple[str, dict[str, Any]]:
     return run_id, job
 
 
+def watched_again(world: World, job: dict[str, Any]) -> None:
+    """Wait for one more look at a job."""
+    looks = world.looks_at(job["name"])
+    wait_until(lambda: world.looks_at(job["name"]) > looks, what="the triggerer to watch the job")
+
+
 def test_retrain_weekly_publishes_the_better_model(world: World) -> None:
     run_id = start(world, "retrain_weekly")
 
-    waits_without_a_worker(world, "retrain_weekly", run_id, "wait")
+    waits_without_a_worker(world, "retrain_weekly", run_id, "tune")
     assert world.client.wait_for_run("retrain_weekly", run_id) == "success"
 
     states = {name: ti["state"] for name, ti in world.client.task_instances("retrain_weekly", run_id).items()}
@@ -51,7 +58,7 @@ def test_retrain_weekly_publishes_the_better_model(world: World) -> None:
     assert states["keep_current"] == "skipped"
     assert states["report"] == "success"
 
-    manifest = world.client.xcom("retrain_weekly", run_id, "wait")
+    manifest = world.client.xcom("retrain_weekly", run_id, "tune")
     assert manifest["state"] == "JOB_STATE_SUCCEEDED"
     assert manifest["example_count"] > 300
     [event] = world.client.asset_events(source_dag_id="retrain_weekly", source_run_id=run_id)
@@ -73,6 +80,31 @@ def test_retrain_weekly_keeps_what_serves_when_the_new_model_is_not_good_enough(
     assert states["publish"] == "skipped"
     assert states["keep_current"] == "success"
     assert world.client.asset_events(source_dag_id="retrain_weekly", source_run_id=run_id) == []
+
+
+def test_retrain_weekly_that_is_marked_failed_leaves_no_job_running(world: World) -> None:
+    run_id = start(world, "retrain_weekly")
+    job = world.wait_for_job("retrain_weekly", run_id)
+    world.emulator.set_state(job["name"], "JOB_STATE_RUNNING")
+    world.client.wait_for_task("retrain_weekly", run_id, "tune", "deferred")
+    wait_until(lambda: world.looks_at(job["name"]), what="the triggerer to watch the job")
+
+    world.client.set_task_state("retrain_weekly", run_id, "tune", "failed")
+
+    assert world.wait_for_state(job["name"], "JOB_STATE_CANCELLING", "JOB_STATE_CANCELLED")
+
+
+def test_sensors_that_start_in_the_triggerer_find_the_job_of_another_task(world: World) -> None:
+    """The template of the name is rendered there, where only some ways to ask for an XCom are answered."""
+    run_id = start(world, "start_in_triggerer")
+    assert world.client.wait_for_run("start_in_triggerer", run_id) == "success"
+    created = world.client.xcom("start_in_triggerer", run_id, "create")
+    waited = world.client.xcom("start_in_triggerer", run_id, "wait")
+    assert waited["tuning_job_name"] == created["tuning_job_name"]
+    assert waited["state"] == "JOB_STATE_SUCCEEDED"
+    instance = world.client.task_instance("start_in_triggerer", run_id, "wait")
+    assert not instance["pid"], "no worker was needed"
+    assert world.client.xcom("start_in_triggerer", run_id, "use") == waited["endpoint"]
 
 
 def test_tune_minimal_waits_deferred_with_its_links_and_tells_the_story(world: World) -> None:
@@ -143,6 +175,7 @@ def test_jobs_that_fail_within_a_second_are_not_paid_for_again(world: World) -> 
     assert len(set(world.jobs()) - before) == 4
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("state", ["failed", "success"])
 def test_marking_a_deferred_task_cancels_its_job(world: World, state: str) -> None:
     run_id, job = deferred_tune(world)
@@ -153,12 +186,35 @@ def test_marking_a_deferred_task_cancels_its_job(world: World, state: str) -> No
     assert ended
 
 
-def test_a_triggerer_that_dies_takes_nothing_along(world: World) -> None:
+@pytest.mark.matrix
+def test_clearing_a_deferred_task_leaves_its_job_to_the_next_attempt(world: World) -> None:
     run_id, job = deferred_tune(world)
     jobs = set(world.jobs())
 
-    world.airflow.kill_component("triggerer")
-    world.airflow.start_component("triggerer")
+    world.client.clear("tune_minimal", run_id, "tune")
+
+    def deferred_anew() -> bool:
+        instance = world.client.task_instance("tune_minimal", run_id, "tune")
+        return instance["try_number"] == 2 and instance["state"] == "deferred"
+
+    wait_until(deferred_anew, what="the next attempt to be deferred")
+    watched_again(world, job)
+    assert not world.cancellations(job["name"])
+    world.emulator.set_state(job["name"], "JOB_STATE_SUCCEEDED")
+    assert world.client.wait_for_run("tune_minimal", run_id) == "success"
+    assert set(world.jobs()) == jobs
+
+
+@pytest.mark.matrix
+def test_a_triggerer_that_stops_or_dies_takes_nothing_along(world: World) -> None:
+    run_id, job = deferred_tune(world)
+    jobs = set(world.jobs())
+
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        world.airflow.kill_component("triggerer", number)
+        world.airflow.start_component("triggerer")
+        watched_again(world, job)
+    assert not world.cancellations(job["name"])
     world.emulator.set_state(job["name"], "JOB_STATE_SUCCEEDED")
 
     assert world.client.wait_for_run("tune_minimal", run_id) == "success"
