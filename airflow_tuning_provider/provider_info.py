@@ -8,6 +8,7 @@ from airflow_tuning_provider import __version__
 
 CONNECTION_TYPE = "vertex_ai_tuning"
 CONFIG_SECTION = "vertex_ai_tuning"
+DEFAULT_CONN_ID = "google_cloud_default"
 _INTEGRATION = "Vertex AI Gemini tuning"
 _MODULES = "airflow_tuning_provider"
 

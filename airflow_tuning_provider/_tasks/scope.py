@@ -13,14 +13,12 @@ from airflow_tuning_provider.api.identity import TaskIdentity
 from airflow_tuning_provider.api.inputs import boolean, number
 from airflow_tuning_provider.api.manifest import Manifest, in_words, manifest
 from airflow_tuning_provider.api.states import JobState
-from airflow_tuning_provider.provider_info import CONFIG_SECTION
+from airflow_tuning_provider.provider_info import CONFIG_SECTION, DEFAULT_CONN_ID
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_tuning_provider.hooks.tuning_job import TuningJobHook
-
-DEFAULT_CONN_ID = "google_cloud_default"
 
 SCOPE_FIELDS: Sequence[str] = (
     "gcp_conn_id",

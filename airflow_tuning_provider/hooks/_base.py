@@ -19,7 +19,7 @@ from airflow_tuning_provider.exceptions import TuningError
 from airflow_tuning_provider.hooks import credentials as auth
 from airflow_tuning_provider.hooks.connection import ConnectionSettings, impersonation_chain, settings_from
 from airflow_tuning_provider.hooks.transport import Transport
-from airflow_tuning_provider.provider_info import CONNECTION_TYPE
+from airflow_tuning_provider.provider_info import CONNECTION_TYPE, DEFAULT_CONN_ID
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 _Hook = TypeVar("_Hook", bound="ConnectedHook")
 
-DEFAULT_CONN_ID = "google_cloud_default"
 DEFAULT_REQUEST_TIMEOUT = 60.0
 RENEW_AFTER = 60.0
 """Seconds between two attempts to read a connection anew whose credentials are refused."""
