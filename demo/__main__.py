@@ -12,14 +12,21 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from airflow_tuning_provider.emulator.testing import Emulator, EmulatorError
 from testbed.client import ApiError
-from testbed.services import REPOSITORY, StepError, connection, storage_emulator, tail, tuning_emulator
+from testbed.services import (
+    REPOSITORY,
+    StepError,
+    connection,
+    storage_emulator,
+    tail,
+    time_limit,
+    tuning_emulator,
+)
 from testbed.stack import AirflowStack
 
 DAG_ID = "retrain_weekly"
@@ -60,25 +67,6 @@ class Story:
         sys.stdout.flush()
 
 
-@contextmanager
-def _time_limit(seconds: int) -> Iterator[None]:
-    """Raise after ``seconds``, wherever the demo is then; also end orderly on SIGTERM."""
-
-    def expired(*_: object) -> None:
-        raise StepError(f"The demo took longer than {seconds} s.")
-
-    def terminated(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, terminated)
-    signal.signal(signal.SIGALRM, expired)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-
-
 class Progress:
     """Tells about each task once when it starts, waits and ends."""
 
@@ -116,7 +104,7 @@ def run(story: Story, workdir: Path, stay: bool) -> None:
     """Start everything, run the DAG, show the result and stop everything."""
     token = secrets.token_hex(16)
     with ExitStack() as stack:
-        with _time_limit(TIME_LIMIT):
+        with time_limit(TIME_LIMIT, "The demo"):
             story.say("starting a storage emulator and a tuning emulator")
             storage_url = stack.enter_context(storage_emulator(workdir, BUCKET))
             emulator = stack.enter_context(tuning_emulator(storage_url, token=token, speed=SPEED))

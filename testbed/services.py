@@ -34,6 +34,28 @@ class StepError(RuntimeError):
         self.log = log
 
 
+@contextmanager
+def time_limit(seconds: int, what: str) -> Iterator[None]:
+    """Raise after ``seconds``, wherever ``what`` is then; also end orderly on SIGTERM.
+
+    :raises StepError: when the time is up.
+    """
+
+    def expired(*_: object) -> None:
+        raise StepError(f"{what} took longer than {seconds} s.")
+
+    def terminated(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, terminated)
+    signal.signal(signal.SIGALRM, expired)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+
+
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return this process's environment without foreign settings, plus ``extra``."""
     env = {key: value for key, value in os.environ.items() if not key.startswith(_FOREIGN_PREFIXES)}

@@ -16,12 +16,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from airflow_tuning_provider.emulator.testing import EmulatorClient, EmulatorError
 from testbed.client import AirflowClient, ApiError
-from testbed.services import StepError, free_port, http_json, wait_until
+from testbed.services import StepError, free_port, http_json, time_limit, wait_until
 from tests.proofs.compose.engine import (
     REPOSITORY,
     NoEngineError,
@@ -232,25 +232,6 @@ def story(compose: Composition) -> None:
     ends_well(compose, run_id, jobs=2)
 
 
-@contextlib.contextmanager
-def time_limit(seconds: int) -> Iterator[None]:
-    """Raise after some seconds."""
-
-    def expired(*_: object) -> None:
-        raise StepError(f"The test took longer than {seconds} s.")
-
-    def terminated(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, terminated)
-    signal.signal(signal.SIGALRM, expired)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-
-
 def test(*, keep_images: bool) -> None:
     """Build, tell the story, and take everything down."""
     compose = Composition()
@@ -295,7 +276,7 @@ def main() -> int:
     parser.add_argument("--time-limit", type=int, default=1200, help="seconds (default: %(default)s)")
     arguments = parser.parse_args()
     try:
-        with time_limit(arguments.time_limit), engine(may_install=arguments.install) as own:
+        with time_limit(arguments.time_limit, "The test"), engine(may_install=arguments.install) as own:
             test(keep_images=own)  # our own engine forgets everything anyway
     except NoEngineError as reason:
         print(f"skipped: no Docker engine ({reason})")
