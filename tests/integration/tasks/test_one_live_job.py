@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from airflow_tuning_provider._compat import AirflowFailException
 from airflow_tuning_provider.emulator.testing import Emulator
 from airflow_tuning_provider.exceptions import TuningError
 from airflow_tuning_provider.operators.tuning_job import CreateTuningJobOperator
@@ -99,6 +99,8 @@ class OneLiveJob(RuleBasedStateMachine):
         """Whether this generation's last job says nothing: what is trained was edited, or there were two jobs."""
         self.visible_from = 0.0
         self.attempts = 0
+        self.over = False
+        """Whether the last attempt ended the task for good: only a clear follows such a one."""
 
     # -- what people do ------------------------------------------------------------------------------
 
@@ -114,6 +116,7 @@ class OneLiveJob(RuleBasedStateMachine):
 
     # -- attempts ------------------------------------------------------------------------------------
 
+    @precondition(lambda self: not self.over)
     @rule(luck=LUCK)
     def retry(self, luck: Luck) -> None:
         self._attempt("retry", luck)
@@ -122,6 +125,7 @@ class OneLiveJob(RuleBasedStateMachine):
     def clear(self, luck: Luck) -> None:
         self._attempt("clear", luck)
 
+    @precondition(lambda self: not self.over)
     @rule(luck=LUCK)
     def clear_while_running(self, luck: Luck) -> None:
         self._attempt("restart", luck)
@@ -211,7 +215,8 @@ class OneLiveJob(RuleBasedStateMachine):
             task_id="tune", poll_interval=0.1, timeout=6, deferrable=deferrable, **self.parameters
         )
         killed: list[bool] = []
-        with contextlib.suppress(TuningError, Lost):
+        self.over = False
+        try:
             if ending == "SIGKILL":
                 self.ti.run_while(task, _lose)
             elif ending == "SIGTERM":
@@ -220,6 +225,11 @@ class OneLiveJob(RuleBasedStateMachine):
                 result = self.ti.run_while(task, lambda: self._end(ending))
                 (job,) = [job for job in self.server.jobs() if job["name"] == result["tuning_job_name"]]
                 assert job["state"] == "JOB_STATE_SUCCEEDED"
+            self.over = True
+        except AirflowFailException:
+            self.over = True
+        except (TuningError, Lost):
+            pass
         return bool(killed)
 
     def _end(self, end: str) -> None:
