@@ -27,6 +27,7 @@ from airflow_tuning_provider.exceptions import (
 from airflow_tuning_provider.links.tuning_job import store
 
 if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
 
 Json = dict[str, Any]
@@ -82,6 +83,8 @@ class PayingTask(WaitingOperator):
         return task_identity(context).key
 
     memory: Memory
+    seen: Json | None = None
+    """The job as it was seen last."""
 
     def _live(self, context: Context, step: Callable[[], Step]) -> Any:
         self.memory = Memory(context.get("task_state_store"), self.log)
@@ -128,6 +131,7 @@ class PayingTask(WaitingOperator):
 
     def _job(self, context: Context, job: Json, *, began: float | None = None) -> Step:
         store(context, job)
+        self.seen = job
         name, state = str(job["name"]), str(job["state"])
         if not self.wait_for_completion:
             self.work = None  # from here on it outlives its task
@@ -148,6 +152,7 @@ class PayingTask(WaitingOperator):
         if is_operation(seen["name"]):
             return self._made(context, seen)
         store(context, seen)
+        self.seen = seen
         if (error := job_error(seen, retry=_RETRY_CREATES)) is not None:
             raise error
         return self.succeeded(seen)
@@ -169,3 +174,18 @@ class PayingTask(WaitingOperator):
         context["ti"].xcom_push(key="tuning_job_name", value=job["name"])
         self.memory.remember(name=job["name"])
         return self._job(context, job)
+
+    # -- OpenLineage, see airflow_tuning_provider._tasks.lineage: called by its provider, where that is installed -----
+
+    def get_openlineage_facets_on_start(self) -> OperatorLineage[Any, Any]:
+        """Return what goes into the job."""
+        from airflow_tuning_provider._tasks.lineage import lineage
+
+        body = self.request_body()
+        return lineage(body.get("tuningJob") or body)
+
+    def get_openlineage_facets_on_complete(self, _: Any) -> OperatorLineage[Any, Any]:
+        """Return what went into the job, and the model that came out of it."""
+        from airflow_tuning_provider._tasks.lineage import lineage
+
+        return self.get_openlineage_facets_on_start() if self.seen is None else lineage(self.seen)
