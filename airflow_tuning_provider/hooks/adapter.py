@@ -32,7 +32,13 @@ def bounded(session: _Session) -> _Session:
     for scheme in ("https://", "http://"):
         session.mount(scheme, WholeAnswerAdapter(pool_maxsize=_CONNECTIONS))
     session.auth = _unchanged
+    # requests also reads the address and the body of a redirect that it is told not to follow.
+    session.get_redirect_target = _nowhere  # type: ignore[assignment, method-assign]
     return session
+
+
+def _nowhere(_: requests.Response) -> None:
+    return None
 
 
 def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:

@@ -170,6 +170,17 @@ def test_edit_to_nonsense_while_a_lost_job_is_looked_for_is_not_told_as_nothing_
     assert not is_permanent(caught.value)
 
 
+@pytest.mark.parametrize("location", ["http://[", "\xff"], ids=ascii)
+def test_redirect_to_no_address_at_all_is_no_python_error(
+    server: Emulator, ti: TaskInstance, location: str
+) -> None:
+    headers = {"Location": location}
+    server.fault(method="POST", path_regex="/tuningJobs$", times=1, status=302, headers=headers)
+    with pytest.raises(errors.TuningError):
+        ti.run(operator(**LONG, wait_for_completion=False))
+    assert live(server) == []
+
+
 # -- a rebase ----------------------------------------------------------------------------------------
 
 
