@@ -157,7 +157,8 @@ class Submission:
 
     def _step(self) -> Job | WaitFor:
         # A key or a connection that is broken for the moment is no verdict on a task that may have a job.
-        trouble = self._hook.trouble_with(self._hook.open) if self._recovering else None
+        may_have_one = self._recovering or self._attempt.sent is not None
+        trouble = self._hook.trouble_with(self._hook.open) if may_have_one else None
         if trouble is not None:
             raise _NotNowError(self._unknown(str(trouble)))
         self._parent = self._hook.parent

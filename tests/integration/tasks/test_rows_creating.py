@@ -181,6 +181,28 @@ def test_redirect_to_no_address_at_all_is_no_python_error(
     assert live(server) == []
 
 
+def test_connection_that_is_broken_for_a_moment_while_a_lost_job_is_looked_for_is_borne(
+    server: Emulator, ti: TaskInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = connection(server.url)
+    server.lag(list_seconds=1)
+    server.fault(method="POST", path_regex="/tuningJobs$", times=1, drop="after_processing")
+    mend = threading.Timer(1.0, lambda: monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", good))
+
+    def break_it(_: Any) -> None:
+        if mend.ident is None:
+            monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", "{broken")
+            mend.start()
+
+    ti.before_resume = break_it
+    try:
+        found = ti.run(operator(**LONG, wait_for_completion=False))
+    finally:
+        mend.join()
+    assert live(server) == [found["tuning_job_name"]]
+    assert len(creates(server)) == 1
+
+
 # -- a rebase ----------------------------------------------------------------------------------------
 
 
