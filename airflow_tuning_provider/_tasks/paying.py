@@ -12,17 +12,20 @@ from airflow_tuning_provider._tasks.memory import Memory
 from airflow_tuning_provider._tasks.scope import task_identity
 from airflow_tuning_provider._tasks.waiting import Step, WaitFor, WaitingOperator, was_cancelled
 from airflow_tuning_provider.api.console import tuning_job_url
+from airflow_tuning_provider.api.errors import ApiError
 from airflow_tuning_provider.api.failure import code_name, error_code
 from airflow_tuning_provider.api.identity import MAX_TRIES_LABEL, labels_of
-from airflow_tuning_provider.api.inputs import as_int
+from airflow_tuning_provider.api.inputs import as_int, as_mapping
 from airflow_tuning_provider.api.manifest import manifest, parse_time
 from airflow_tuning_provider.api.names import is_operation
+from airflow_tuning_provider.api.responses import as_tuning_job
 from airflow_tuning_provider.api.states import in_words, outcome
 from airflow_tuning_provider.exceptions import (
     TuningFateUnknownError,
     TuningInvalidInputError,
     TuningJobCancelledError,
     TuningJobFailedError,
+    TuningUnavailableError,
 )
 from airflow_tuning_provider.links.tuning_job import store
 
@@ -166,13 +169,21 @@ class PayingTask(WaitingOperator):
                     f"{operation['name']} was cancelled. {said}\nThe task is not retried. Clear it to start anew."
                 )
             raise TuningJobFailedError(f"{operation['name']} failed. {said}\n{_RETRY_CREATES}")
-        response = operation.get("response")
-        name = response.get("name") if isinstance(response, Mapping) else None
-        job = self.hook.get_tuning_job(str(name or ""))
+        made = as_tuning_job(dict(as_mapping(operation.get("response"))))
+        if isinstance(made, ApiError):
+            raise TuningUnavailableError(
+                f"{operation['name']} is done, and does not say which tuning job came of it, which may cost money: "
+                f"{made}. A retry of the task looks for it, and sends no second request."
+            )
+        name = str(made["name"])
         assert self.work is not None
-        self.work.adopt(str(job["name"]))
-        context["ti"].xcom_push(key="tuning_job_name", value=job["name"])
-        self.memory.remember(name=job["name"])
+        self.work.adopt(name)
+        context["ti"].xcom_push(key="tuning_job_name", value=name)
+        self.memory.remember(name=name)
+        job = self.hook.look(name)
+        if isinstance(job, ApiError):  # reads lag behind, permissions flap: the wait bears it
+            self.log.warning("%s cannot be seen yet: %s", name, job)
+            return self.wait_for(name, began=self.attempt.started)
         return self._job(context, job)
 
     # -- OpenLineage, see airflow_tuning_provider._tasks.lineage: called by its provider, where that is installed -----

@@ -250,6 +250,27 @@ def test_rebase_whose_operation_is_known_is_never_sent_again(server: Emulator, s
     assert sum(r["path"].endswith(":rebaseTunedModel") for r in server.requests()) == 1
 
 
+@MODES
+@pytest.mark.parametrize("status", [403, 404, 503])
+def test_job_of_a_rebase_that_cannot_be_seen_for_a_moment_is_waited_for(
+    server: Emulator, deferrable: bool, status: int
+) -> None:
+    """Reads lag behind the operation that has made the job."""
+    source = TaskInstance(run_id="first").run(operator())
+    ti = TaskInstance(task_id="rebase")
+    path = f"/tuningJobs/(?!{source['tuning_job_name'].rpartition('/')[2]})[^/]*$"
+    server.fault(method="GET", path_regex=path, times=1, status=status)
+    task = RebaseTunedModelOperator(
+        task_id="rebase",
+        tuned_model=source["tuned_model"],
+        tuning_job={"base_model": "gemini-3.5-flash"},
+        poll_interval=0.2,
+        deferrable=deferrable,
+    )
+    assert ti.run(task)["state"] == "JOB_STATE_SUCCEEDED"
+    assert server.faults()[-1]["hits"] == 1
+
+
 # -- refusals and quota ------------------------------------------------------------------------------
 
 
