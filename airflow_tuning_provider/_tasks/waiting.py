@@ -326,12 +326,12 @@ class WaitingTask(TuningTask):
                 "waits for it again.",
                 tuning_job_name=name,
             )
-        refusal = None
+        refusal: Exception | None = None
         if self.cancel_on_timeout and not cancelled:
             try:
                 self.hook.cancel(name)
                 cancelled = True
-            except TuningError as error:
+            except Exception as error:  # noqa: BLE001 - a connection that is missing, an API server that is away
                 refusal = error
         seen = self.hook.look(name)
         if refusal is not None and (isinstance(seen, ApiError) or not view(name, seen).ended):

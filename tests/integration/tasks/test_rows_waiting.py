@@ -327,6 +327,31 @@ def test_airflow_that_does_not_answer_for_a_moment_is_borne(server: Emulator, ti
     assert asked
 
 
+@pytest.mark.parametrize("broken", ["missing", "no-json"])
+def test_connection_that_is_broken_at_the_deadline_keeps_no_job_alive(
+    server: Emulator, ti: TaskInstance, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    variable = "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT"
+    good = os.environ[variable]
+    monkeypatch.setenv(variable, good)
+    mend = threading.Timer(3.5, os.environ.__setitem__, (variable, good))
+
+    def break_it(_: Any) -> None:
+        if mend.ident is None:
+            os.environ.pop(variable)
+            if broken == "no-json":
+                os.environ[variable] = "{"
+            mend.start()
+
+    ti.before_trigger = break_it
+    try:
+        with pytest.raises(errors.TuningDeadlineError):
+            ti.run(operator(**{**LONG, "timeout": 2}))
+    finally:
+        mend.join()
+    assert live(server) == []
+
+
 BROKEN: dict[str, Callable[[Emulator, Path], str]] = {
     "key-not-mounted": lambda server, path: (
         '{"conn_type": "google_cloud_platform", "extra": {"key_path": "%s"}}' % (path / "no-key.json")
