@@ -73,6 +73,10 @@ class Work:
     def going_on(self) -> None:
         """Raise a :class:`TuningError` if the process was killed: it must not begin to wait."""
         if self._killed:
+            if (
+                self.phase is Phase.FATE_UNKNOWN
+            ):  # the kill left it to the create's answer, which did not come
+                unless_replaced(self._cancel, log=self._log)
             raise TuningError("The task was killed before it had found its tuning job.")
 
     def sending(self) -> None:

@@ -197,3 +197,24 @@ def test_cancelled_job_is_not_said_to_go_on(
     told = capsys.readouterr().out
     assert f"asked for the cancellation of {name}" in told
     assert f"{name} could not be cancelled" not in told
+
+
+@MODES
+def test_kill_during_a_create_whose_answer_is_lost_leaves_nothing(
+    server: Emulator, ti: TaskInstance, monkeypatch: pytest.MonkeyPatch, deferrable: bool
+) -> None:
+    """There may be nobody who looks again: a person has marked the task failed."""
+    task = operator(**LONG, deferrable=deferrable)
+    send = task.send
+    server.fault(method="POST", path_regex="/tuningJobs$", times=1, drop="after_processing")
+
+    def killed_meanwhile(*args: Any) -> Any:
+        ti.state = "failed"
+        task.on_kill()
+        return send(*args)
+
+    monkeypatch.setattr(task, "send", killed_meanwhile)
+    with supervised(ti), pytest.raises(errors.TuningError):
+        ti.run(task)
+    assert eventually(lambda: live(server) == [])
+    assert len(creates(server)) == 1
