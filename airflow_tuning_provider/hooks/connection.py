@@ -43,7 +43,7 @@ class ConnectionSettings:
     universe_domain: str = DEFAULT_UNIVERSE
     quota_project_id: str | None = None
     scopes: tuple[str, ...] = DEFAULT_SCOPES
-    key_path: str | None = None
+    key_path: str | None = field(default=None, repr=False)
     keyfile_dict: Mapping[str, Any] | None = field(default=None, repr=False)
     credential_config_file: str | Mapping[str, Any] | None = field(default=None, repr=False)
     impersonation_chain: tuple[str, ...] = ()

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from airflow_tuning_provider.hooks.connection import ConnectionSettings
 
+_LONGEST_PATH = 256
+
 
 def build_credentials(
     settings: ConnectionSettings, impersonation_chain: tuple[str, ...] = ()
@@ -74,8 +76,10 @@ def _source_credentials(settings: ConnectionSettings) -> tuple[Credentials, str 
         )
     except (ValueError, KeyError, TypeError, AttributeError, OSError, GoogleAuthError) as error:
         reason = f"no credentials can be made from it ({type(error).__name__})"
-    # Raised here, without the parser's error as its context: parsers quote what they choke on.
-    raise InvalidInputError(source, given if source == "key_path" else "…", reason)
+    # Raised here, without the parser's error as its context: parsers quote what they choke on. Nor is a key shown
+    # that was pasted where its path belongs: no path in use is that long.
+    is_path = source == "key_path" and len(str(given)) < _LONGEST_PATH
+    raise InvalidInputError(source, given if is_path else "…", reason)
 
 
 def _from_info(info: dict[str, Any], scopes: list[str]) -> tuple[Credentials, str | None]:

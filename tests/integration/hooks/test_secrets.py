@@ -248,6 +248,17 @@ class TestBadKeys:
         assert not good
         assert SENTINEL not in message
 
+    def test_a_key_in_place_of_its_path_is_not_shown(
+        self, hooks: Hooks, connect: Connect, safe: Callable[..., None]
+    ) -> None:
+        key = {"type": "service_account", "private_key": SENTINEL, "certificate": "x" * 1000}
+        connect(password=None, key_path=json.dumps(key))
+        hook = hooks()
+        with pytest.raises(TuningInvalidInputError, match="key_path"):
+            hook.get_tuning_job("1")
+        safe(hook, lambda: hook.get_tuning_job("1"), hook.test_connection)
+        assert SENTINEL not in hook.test_connection()[1]
+
     @pytest.mark.parametrize("extra", ["key_path", "credential_config_file"])
     def test_a_file_that_does_not_exist(self, hooks: Hooks, connect: Connect, extra: str) -> None:
         connect(password=None, **{extra: "/no/such/key.json"})
