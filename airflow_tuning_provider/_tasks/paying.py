@@ -13,7 +13,7 @@ from airflow_tuning_provider._tasks.scope import task_identity
 from airflow_tuning_provider._tasks.waiting import Step, WaitFor, WaitingOperator, was_cancelled
 from airflow_tuning_provider.api.console import tuning_job_url
 from airflow_tuning_provider.api.errors import ApiError
-from airflow_tuning_provider.api.failure import code_name, error_code
+from airflow_tuning_provider.api.failure import code_name, error_code, status_error
 from airflow_tuning_provider.api.identity import MAX_TRIES_LABEL, labels_of
 from airflow_tuning_provider.api.inputs import as_int, as_mapping
 from airflow_tuning_provider.api.manifest import manifest, parse_time
@@ -161,7 +161,7 @@ class PayingTask(WaitingOperator):
         return self.succeeded(seen)
 
     def _made(self, context: Context, operation: Json) -> Step:
-        if (error := operation.get("error")) is not None:
+        if (error := status_error(operation)) is not None:
             message = error.get("message") if isinstance(error, Mapping) else error
             said = f"The API says: {code_name(error_code(error))}: {message}"
             if was_cancelled(operation):

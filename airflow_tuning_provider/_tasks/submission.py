@@ -17,6 +17,7 @@ from airflow_tuning_provider._tasks.scope import task_identity
 from airflow_tuning_provider._tasks.waiting import WaitFor
 from airflow_tuning_provider._tasks.work import Phase
 from airflow_tuning_provider.api.errors import ApiError, ErrorKind
+from airflow_tuning_provider.api.failure import status_error
 from airflow_tuning_provider.api.identity import (
     Plan,
     is_named,
@@ -208,7 +209,7 @@ class Submission:
     def _goes_on(self, operation: Job) -> bool:
         """Whether an operation has not failed, and does not belong to the time before a clear."""
         over = operation.get("done") and self._memory.max_tries != self._max_tries
-        return operation.get("error") is None and not over
+        return status_error(operation) is None and not over
 
     def _get(self, name: str) -> Job | None:
         try:
@@ -453,6 +454,9 @@ class Submission:
         if decision.keep is None or decision.keep["name"] == job["name"]:
             self._cancel(decision if decision.keep is not None else Plan())
             return job
+        self._remember(
+            str(decision.keep["name"])
+        )  # first: what this attempt may die of must not leave the other
         self._cancel(decision)
         self.created = False
         return self._go_on_with(decision.keep)

@@ -73,7 +73,9 @@ Step: TypeAlias = "Manifest | WaitFor | None"
 
 def was_cancelled(seen: Json) -> bool:
     """Whether a job, or an operation, has ended by a cancellation."""
-    return seen.get("state") == JobState.CANCELLED.value or error_code(seen.get("error")) == 1
+    if "state" in seen:
+        return bool(seen["state"] == JobState.CANCELLED.value)
+    return error_code(seen.get("error")) == 1
 
 
 class WaitingTask(TuningTask):

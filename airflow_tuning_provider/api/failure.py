@@ -29,6 +29,16 @@ def error_code(error: object) -> int | None:
     return next(named, None) or as_int(code)
 
 
+def status_error(operation: Mapping[str, Any]) -> object | None:
+    """Return why an operation has failed, ``None`` if it has not.
+
+    An empty google.rpc.Status, and one with the code 0, says OK:
+    https://github.com/googleapis/googleapis/blob/master/google/rpc/status.proto
+    """
+    error = operation.get("error")
+    return None if not error or (isinstance(error, Mapping) and as_int(error.get("code")) == 0) else error
+
+
 def code_name(code: int | None) -> str:
     """Return the canonical name of a google.rpc code."""
     return _CODES.get(code or 0, f"code {code}" if code else "no error code")

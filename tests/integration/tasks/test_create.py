@@ -408,7 +408,13 @@ def test_two_attempts_at_the_same_moment_keep_one_job(server: Emulator) -> None:
             meet.wait()
             return super()._alone(job)
 
+        def _cancel(self, decision: Any) -> None:
+            if decision.cancel:
+                remembered.append(self._memory.name)
+            super()._cancel(decision)
+
     results: list[str] = []
+    remembered: list[str | None] = []
 
     def run(ti: TaskInstance) -> None:
         task = operator(wait_for_completion=False, epoch_count=1_000_000)
@@ -425,6 +431,8 @@ def test_two_attempts_at_the_same_moment_keep_one_job(server: Emulator) -> None:
     alive = [j["name"] for j in server.jobs() if j["state"] in ("JOB_STATE_PENDING", "JOB_STATE_RUNNING")]
     assert results == [alive[0], alive[0]]
     assert len(alive) == 1
+    assert remembered == [alive[0]] * len(remembered), "an attempt that dies now leaves the one that goes on"
+    assert remembered
 
 
 def test_lost_answer_and_failing_lookup_fails_closed(
