@@ -1,4 +1,4 @@
-"""The way most providers wait: one poll loop for each job, each look a blocking call in a thread."""
+"""What our way to wait is measured beside: the way most providers wait, and a trigger that does nothing."""
 
 from __future__ import annotations
 
@@ -41,3 +41,16 @@ class OneLoopPerJobTrigger(BaseTrigger):
                 return
             await asyncio.sleep(self.poll_interval)
         yield TriggerEvent({"status": "timeout", "name": self.tuning_job_name})
+
+
+class EmptyTrigger(BaseTrigger):
+    """Waits for nothing: what is left is Airflow's own part of a trigger."""
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path; there are no arguments."""
+        return f"{__name__}.{type(self).__name__}", {}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait until it is cancelled."""
+        await asyncio.get_running_loop().create_future()
+        yield TriggerEvent({})

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +61,7 @@ def wait(
 ) -> Figures:
     """Let one triggerer wait for all jobs, and return what that took.
 
-    :param kind: ``ours`` or ``one-loop-per-job``.
+    :param kind: ``ours``, ``one-loop-per-job`` or ``empty``.
     :param interval: poll interval in seconds.
     :param settle: seconds before the measurement begins.
     :param quiet: seconds of the measurement in which no job ends; requests are counted in these.
@@ -75,7 +74,7 @@ def wait(
         names, out = Path(directory, "names"), Path(directory, "figures")
         names.write_text("\n".join(jobs.names))
         command = [sys.executable, "-m", "benchmarks.waiting", "--kind", kind, "--names", names, "--out", out]
-        command += ["--interval", interval, "--settle", settle, "--seconds", seconds]
+        command += ["--interval", interval, "--settle", settle, "--seconds", seconds, "--quiet", quiet]
         environment = {key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW__")}
         environment |= {"PYTHONPATH": str(ROOT), "AIRFLOW_HOME": directory, **jobs.environment}
         process = subprocess.Popen(
@@ -116,11 +115,9 @@ def wait(
         figures: dict[str, Any] = json.loads(out.read_text())
     events = figures.pop("events")
     delays = sorted(events[name] - moment for name, moment in ended.items() if name in events)
-    figures["requests_an_hour"] = len(requests) / (quiet or 1.0) * 3600 * (interval / 60)
-    figures["intervals_between_gets"] = _shortest_time_between_gets(requests) / interval
+    figures["requests_an_hour"] = len(requests) / (quiet or 1.0) * 3600
     figures["ended"], figures["lost"] = len(ended), len(ended) - len(delays)
-    figures["p50_intervals"] = _percentile(delays, 0.50) / interval
-    figures["p99_intervals"] = _percentile(delays, 0.99) / interval
+    figures["p50_seconds"] = _percentile(delays, 0.50)
     figures["p99_seconds"] = _percentile(delays, 0.99)
     for name in ended:
         jobs.emulator.set_state(name, "JOB_STATE_RUNNING")
@@ -134,18 +131,6 @@ def _end(jobs: Jobs, share: float, seconds: float, ended: dict[str, float]) -> N
         time.sleep(seconds / len(chosen))
         jobs.emulator.set_state(name, "JOB_STATE_SUCCEEDED")
         ended[name] = time.time()
-
-
-def _shortest_time_between_gets(requests: list[dict[str, Any]]) -> float:
-    """Return the seconds between the two closest gets of one and the same job; infinite if none had two."""
-    before: dict[str, float] = {}
-    shortest = float("inf")
-    for request in requests:
-        moment = datetime.fromisoformat(request["time"].replace("Z", "+00:00")).timestamp()
-        shortest = min(shortest, moment - before.get(request["path"], -shortest))
-        if not request["path"].endswith("/tuningJobs"):  # that is a list
-            before[request["path"]] = moment
-    return shortest
 
 
 def _spoil(emulator: Emulator, stop: threading.Event) -> None:

@@ -13,6 +13,7 @@ import asyncio
 import gc
 import json
 import resource
+import socket
 import sys
 import time
 from pathlib import Path
@@ -21,6 +22,22 @@ from typing import Any
 from benchmarks.import_cost import resident_megabytes
 
 _TICK = 0.01
+
+
+class Wire:
+    """Adds up the bytes that this process receives, headers included; plain HTTP only."""
+
+    def __init__(self) -> None:
+        self.received = 0
+        real = socket.SocketIO.readinto
+        wire = self
+
+        def readinto(file: socket.SocketIO, buffer: Any) -> int | None:
+            read = real(file, buffer)
+            wire.received += read or 0
+            return read
+
+        socket.SocketIO.readinto = readinto  # type: ignore[method-assign]
 
 
 class Collector:
@@ -39,17 +56,22 @@ class Collector:
             self.seconds += now - self._began
 
 
-async def watch_gaps(gaps: list[float], without_collector: list[float]) -> None:
+async def watch_gaps(
+    gaps: list[float], without_collector: list[float], on_the_wall: list[float]
+) -> None:
     """Note when the event loop let this coroutine wait longer than it asked for, and was busy meanwhile.
 
     On a machine that does other things too, a gap in wall-clock time says little: what counts is how long the
-    loop's own thread computed without a break, all in all and without the garbage collector.
+    loop's own thread computed without a break, all in all and without the garbage collector. On a quiet one, the
+    clock on the wall also shows where other threads of the process held it up.
     """
     collector = Collector()
     while True:
         before, busy, collected = time.perf_counter(), time.thread_time(), collector.seconds
         await asyncio.sleep(_TICK)
-        gap = min(time.perf_counter() - before - _TICK, time.thread_time() - busy)
+        late = time.perf_counter() - before - _TICK
+        on_the_wall.append(late)
+        gap = min(late, time.thread_time() - busy)
         if gap > 0.02:
             gaps.append(gap)
             without_collector.append(gap - (collector.seconds - collected))
@@ -60,18 +82,25 @@ def workload(index: int, name: str, kind: str, interval: float) -> Any:
     from airflow.executors.workloads import RunTrigger
     from airflow.models.trigger import Trigger
 
+    path, kwargs = _trigger(name, kind, interval).serialize()
+    return RunTrigger(id=index, ti=None, classpath=path, encrypted_kwargs=Trigger.encrypt_kwargs(kwargs))
+
+
+def _trigger(name: str, kind: str, interval: float) -> Any:
+    if kind == "empty":
+        from benchmarks.one_loop_per_job import EmptyTrigger
+
+        return EmptyTrigger()
     if kind == "ours":
         from airflow_tuning_provider.triggers.tuning_job import TuningJobTrigger as Waiting
     else:
         from benchmarks.one_loop_per_job import OneLoopPerJobTrigger as Waiting  # type: ignore[assignment]
-    trigger = Waiting(
+    return Waiting(
         tuning_job_name=name,
         poll_interval=interval,
         end_time=time.time() + 86400,
         gcp_conn_id="google_cloud_default",
     )
-    path, kwargs = trigger.serialize()
-    return RunTrigger(id=index, ti=None, classpath=path, encrypted_kwargs=Trigger.encrypt_kwargs(kwargs))
 
 
 async def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -79,6 +108,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
     from airflow.jobs.triggerer_job_runner import TriggerRunner
 
     names = options.names.split()
+    wire = Wire()
     runner = TriggerRunner()  # Airflow's own; its events are taken here instead of by a supervisor
     for index, name in enumerate(names, 1):
         runner.to_create.append(workload(index, name, options.kind, options.interval))
@@ -88,13 +118,18 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
     await asyncio.sleep(options.settle)
     gaps: list[float] = []
     without_collector: list[float] = []
-    watcher = asyncio.create_task(watch_gaps(gaps, without_collector))
+    on_the_wall: list[float] = []
+    watcher = asyncio.create_task(watch_gaps(gaps, without_collector, on_the_wall))
     sys.stderr.write("MEASURING\n")
     sys.stderr.flush()
     cpu, start, start_wall = time.process_time(), time.monotonic(), time.time()
+    received = wire.received
+    received_quietly = 0.0
     events: dict[str, float] = {}
     while time.monotonic() - start < options.seconds:
         await asyncio.sleep(0.05)
+        if not received_quietly and time.monotonic() - start >= options.quiet:
+            received_quietly = (wire.received - received) / (time.monotonic() - start) * 60
         while runner.events:
             event = runner.events.popleft()[1]
             events[event.payload["name"]] = time.time()
@@ -107,9 +142,11 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "jobs": len(names),
         "cpu_seconds_a_minute": spent / elapsed * 60,
+        "kilobytes_a_minute": received_quietly / 1000,
         "megabytes": resident_megabytes(),
         "peak_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000,
         "largest_gap_ms": max(gaps, default=0.0) * 1000,
+        "largest_gap_on_the_wall_ms": max(on_the_wall, default=0.0) * 1000,
         "largest_gap_without_collector_ms": max(without_collector, default=0.0) * 1000,
         "started_in": start - began - options.settle,
         "measured_from": start_wall,
@@ -120,11 +157,12 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     """Measure what the command line says."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--kind", choices=["ours", "one-loop-per-job"], required=True)
+    parser.add_argument("--kind", choices=["ours", "one-loop-per-job", "empty"], required=True)
     parser.add_argument("--names", required=True, help="file with the jobs' names")
     parser.add_argument("--out", required=True, help="file for the figures")
     parser.add_argument("--interval", type=float, default=60.0)
     parser.add_argument("--settle", type=float, default=100.0, help="seconds before the measurement")
+    parser.add_argument("--quiet", type=float, default=0.0, help="seconds of it in which no job ends")
     parser.add_argument("--seconds", type=float, default=120.0, help="seconds of the measurement")
     import logging
 

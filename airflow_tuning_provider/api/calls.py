@@ -16,6 +16,7 @@ from airflow_tuning_provider.api.contents import as_contents
 from airflow_tuning_provider.api.errors import ApiError
 from airflow_tuning_provider.api.inputs import InvalidInputError, as_int
 from airflow_tuning_provider.api.protojson import normalize
+from airflow_tuning_provider.api.sights import Board, Sights, sights
 from airflow_tuning_provider.api.tuning_job import checked
 
 T = TypeVar("T")
@@ -38,6 +39,7 @@ class Call(Generic[T]):
     :param location: the location that decides the host.
     :param what: the call in words, for messages.
     :param read: how to read the JSON object of a success.
+    :param read_quickly: how to read its bytes, if they are as they should be: else it returns ``None``.
     :param query: query parameters.
     :param body: JSON body, ``None`` for none.
     :param repeatable: whether sending it twice does no more than sending it once.
@@ -51,6 +53,7 @@ class Call(Generic[T]):
     query: Mapping[str, str] = field(default_factory=dict)
     body: Mapping[str, Any] | None = None
     repeatable: bool = True
+    read_quickly: Callable[[bytes], T | None] | None = None
 
     def url(self, base_url: str, api_version: str) -> str:
         """Return the URL below ``base_url`` for ``api_version``."""
@@ -125,6 +128,41 @@ class Calls:
             f"list tuning jobs in {parent}",
             partial(responses.as_page, asked=page_token),
             query={key: value for key, value in query.items() if value},
+        )
+
+    def sights(
+        self,
+        project: str,
+        location: str,
+        board: Board,
+        read_quickly: Callable[[bytes, Board, str | None], Sights | None],
+        *,
+        page_size: int,
+        page_token: str | None,
+        fields: str | None,
+    ) -> Call[Sights]:
+        """``GET {parent}/tuningJobs``, one page, of which only what is new counts.
+
+        :param board: what is waited for.
+        :param read_quickly: reads the bytes of a page, the board and the page's token.
+
+        The rest is that of :meth:`page`.
+        """
+        page = self.page(project, location, page_size=page_size, page_token=page_token, fields=fields)
+
+        def read(payload: Json) -> Sights | ApiError:
+            listed = page.read(payload)
+            return listed if isinstance(listed, ApiError) else sights(*listed, board)
+
+        return Call(
+            page.method,
+            page.path,
+            page.location,
+            page.what,
+            read,
+            # Google's APIs indent their answers unless they are told not to.
+            query={**page.query, "prettyPrint": "false"} if fields else page.query,
+            read_quickly=lambda content: read_quickly(content, board, page_token),
         )
 
     def rebase(self, body: Json, project: str | None = None, location: str | None = None) -> Call[Json]:

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-PAGE_SIZE = 100
-"""Jobs for each page of a walk over the list."""
+PAGE_SIZE = 1000
+"""Jobs to ask for with each page of a walk over the list: the most that Google's lists are known to give. The service
+gives as many as it likes (https://google.aip.dev/158), so what counts is how many pages a walk took."""
 
+FEWER = 100
+"""Jobs to ask for where the service refuses the size, or sends whole jobs, which hold samples of their data set."""
+
+REQUESTS_A_MINUTE = 12.0
+"""What one shared poll spends: one request every 5 s.
+
+It is 2 % of the 600 requests a minute, project and region that Google grants for "Resource management (CRUD)
+requests", which gets and lists of jobs belong to (https://cloud.google.com/vertex-ai/docs/quotas).
+"""
+
+_SPREAD = 0.1
 _FIRST_DELAY = 5.0
 _JITTER = 0.25
 
 
 def next_delay(age: float, poll_interval: float, *, random: float, remaining: float | None = None) -> float:
-    """Return the seconds until the next look at a job.
+    """Return the seconds until the next look of somebody who looks at one job alone, as a blocking task does.
 
-    Quick while the job is young, when dataset errors surface: after 5 s, then whenever its age has doubled,
-    until that is ``poll_interval``. The first looks are jittered, so that jobs that were created together are
-    spread over the interval; after that there is exactly one look for each interval.
+    Such lookers know nothing of each other, so that each of them is modest by itself. They are quick while the job
+    is young, when dataset errors surface: after 5 s, then whenever its age has doubled, until that is
+    ``poll_interval``. The first looks are jittered, so that jobs that were created together are spread over the
+    interval; after that there is exactly one look for each interval.
 
     :param age: seconds since the job was created.
     :param poll_interval: the user's upper bound, in seconds.
@@ -26,6 +39,30 @@ def next_delay(age: float, poll_interval: float, *, random: float, remaining: fl
     return delay if remaining is None else max(0.0, min(delay, remaining))
 
 
+def look_interval(
+    requests: int, poll_interval: float, *, random: float, budget: float = REQUESTS_A_MINUTE
+) -> float:
+    """Return the seconds between two looks of a shared poll: as few as its budget allows.
+
+    :param requests: requests that one look at everything takes.
+    :param poll_interval: the user's upper bound, in seconds. It counts more than the budget.
+    :param random: a number in [0, 1), drawn by the caller; pauses are stretched by up to a tenth, so that several
+        triggerers do not keep in step.
+    :param budget: requests to spend in a minute.
+    """
+    return min(poll_interval, max(requests, 1) * 60.0 / budget * (1.0 + _SPREAD * random))
+
+
+def walk_requests(waiting: int, pages: int) -> int:
+    """Return how many pages a walk over the list takes, by what is known.
+
+    :param waiting: jobs that are waited for.
+    :param pages: pages that the last walk took, 0 if there was none: it tells how many jobs the service puts on
+        a page, and how many others there are.
+    """
+    return max(pages, -(-waiting // PAGE_SIZE), 1)
+
+
 def cheaper_to_walk(due: int, waiting: int, pages: int) -> bool:
     """Whether a walk over the list takes fewer requests than a get for each job that is due.
 
@@ -34,5 +71,15 @@ def cheaper_to_walk(due: int, waiting: int, pages: int) -> bool:
     :param pages: pages that the last walk took, 0 if there was none; a project that has many other jobs makes
         a walk long, so that it pays later.
     """
-    needed = max(pages, -(-waiting // PAGE_SIZE), 1)
-    return due > needed
+    return due > walk_requests(waiting, pages)
+
+
+def look_requests(waiting: int, pages: int, *, missing: int, may_walk: bool) -> int:
+    """Return how many requests one look at everything takes, in the cheaper way.
+
+    :param waiting: jobs that are waited for.
+    :param pages: pages that the last walk took, 0 if there was none.
+    :param missing: jobs that the last walk did not show, each of which took a get.
+    :param may_walk: whether the list may be asked for.
+    """
+    return min(waiting, walk_requests(waiting, pages) + missing) if may_walk else waiting

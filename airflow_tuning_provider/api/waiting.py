@@ -180,6 +180,15 @@ class Wait:
             news = ((logging.WARNING, text),)
         return Step(delay=delay, news=news)
 
+    def rest(self, *, now: float, tick: float) -> tuple[float, bool]:
+        """Return for how many seconds another sight of the same state has nothing to tell.
+
+        :return: the seconds, and whether it has to be looked at then: it is the deadline.
+        """
+        beat = max(self._told + HEARTBEAT - tick, 0.0)
+        left = self._remaining(now)
+        return (beat, False) if left is None or left > beat else (left, True)
+
     def _creation(self, text: object) -> float | None:
         if text != self._created[0]:
             self._created = text, parse_time(text)

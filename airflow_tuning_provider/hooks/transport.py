@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-USER_AGENT = f"airflow-tuning-provider/{__version__}"
+CLIENT = f"airflow-tuning-provider/{__version__}"
+# Google compresses answers for who names gzip here too: https://developers.google.com/discovery/v1/performance
+USER_AGENT = f"{CLIENT} (gzip)"
 _CHUNK = 64 * 1024
 
 
@@ -142,7 +144,7 @@ class Transport:
     def prepare(self, call: Call[Any]) -> tuple[str, dict[str, str], bytes | None]:
         """Return URL, headers and body of a call; the headers carry no credentials."""
         url = call.url(self.settings.base_url(call.location), self._api_version)
-        headers = {"Accept": "application/json", "User-Agent": USER_AGENT, "X-Goog-Api-Client": USER_AGENT}
+        headers = {"Accept": "application/json", "User-Agent": USER_AGENT, "X-Goog-Api-Client": CLIENT}
         body = None
         if call.body is not None:
             body = json.dumps(call.body).encode()
@@ -179,6 +181,10 @@ class Transport:
             return content
 
         def result(content: bytes) -> T | ApiError:
+            if call.read_quickly is not None and response.status_code == 200:
+                quick = call.read_quickly(content)
+                if quick is not None:
+                    return quick
             payload = read(Answer(response.status_code, response.headers, content), now=time.time())
             return payload if isinstance(payload, ApiError) else call.read(payload)
 

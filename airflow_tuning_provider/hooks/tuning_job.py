@@ -13,9 +13,10 @@ from typing import Any
 
 from airflow_tuning_provider._errors import given_up, job_error, refusing_invalid_input, timed_out
 from airflow_tuning_provider.api import names
-from airflow_tuning_provider.api.calls import Calls, Json, Page, validate_name
+from airflow_tuning_provider.api.calls import Calls, Json, validate_name
 from airflow_tuning_provider.api.errors import ApiError
 from airflow_tuning_provider.api.inputs import number
+from airflow_tuning_provider.api.sights import Board, Sights
 from airflow_tuning_provider.api.waiting import DEFAULT_ERROR_BUDGET, End, Wait
 from airflow_tuning_provider.exceptions import TuningBadRequestError
 from airflow_tuning_provider.hooks import credentials as auth
@@ -324,18 +325,32 @@ class TuningJobHook(ConnectedHook):
 
     def look_at_page(
         self,
-        project: str | None,
-        location: str | None,
+        project: str,
+        location: str,
+        board: Board,
         *,
         page_size: int,
         page_token: str | None,
         fields: str | None = None,
-        filter: str | None = None,
-    ) -> Page | ApiError:
-        """Get one page of a list in one attempt; the parameters are those of :meth:`list_tuning_jobs`."""
+    ) -> Sights | ApiError:
+        """Get one page of a list in one attempt, and what it shows of the jobs that are waited for.
+
+        :param board: what is waited for.
+        :param page_token: token of the page, ``None`` for the first.
+
+        The other parameters are those of :meth:`list_tuning_jobs`.
+        """
+        from airflow_tuning_provider.hooks.pages import read_quickly
+
         with refusing_invalid_input():
-            call = self._calls.page(
-                project, location, page_size=page_size, page_token=page_token, fields=fields, filter=filter
+            call = self._calls.sights(
+                project,
+                location,
+                board,
+                read_quickly,
+                page_size=page_size,
+                page_token=page_token,
+                fields=fields,
             )
             return self._transport.attempt(call)
 

@@ -1,10 +1,11 @@
 """One poll for all jobs that wait in a triggerer with the same connection, project and location.
 
-Each trigger that waits is a :class:`Waiter`; waiters that could share a poll belong to one :class:`Watch`,
-which looks at their jobs by single gets or by a walk over the list, whichever is cheaper
-(:func:`airflow_tuning_provider.api.polling.cheaper_to_walk`), with one session and one token. A look wakes
-only the waiters that it has news for. The first waiter starts the poll, the last one to leave ends it.
-Operations are looked at by gets.
+Each trigger that waits is a :class:`~airflow_tuning_provider.triggers.waiter.Waiter`; waiters that could share a poll
+belong to one :class:`Watch`, which looks at their jobs by single gets or by a walk over the list, whichever is cheaper
+(:func:`airflow_tuning_provider.api.polling.cheaper_to_walk`), with one session and one token, and as often as its
+budget of requests allows (:func:`airflow_tuning_provider.api.polling.look_interval`). Pages are compared with what is
+known in the thread that got them: the event loop deals with news only, and a look wakes only the waiters that it has
+news for. The first waiter starts the poll, the last one to leave ends it. Operations are looked at by gets.
 
 Why not Airflow 3.3's shared stream: it wakes every waiter at every poll, so that ten thousand of them stop the
 event loop for a third of a second, and Airflow 3.1 and 3.2 do not have it.
@@ -17,23 +18,30 @@ import contextvars
 import random
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from airflow_tuning_provider._errors import given_up, refusing_invalid_input, timed_out
-from airflow_tuning_provider.api.calls import Json, Page, validate_name
+from airflow_tuning_provider.api.calls import validate_name
 from airflow_tuning_provider.api.errors import ApiError, ErrorKind
 from airflow_tuning_provider.api.inputs import number
 from airflow_tuning_provider.api.names import is_operation
-from airflow_tuning_provider.api.polling import PAGE_SIZE, cheaper_to_walk
+from airflow_tuning_provider.api.polling import (
+    FEWER,
+    PAGE_SIZE,
+    cheaper_to_walk,
+    look_interval,
+    look_requests,
+)
 from airflow_tuning_provider.api.retry import RetryPolicy
+from airflow_tuning_provider.api.sights import Board, Sights
 from airflow_tuning_provider.api.waiting import End, Step, Wait
 from airflow_tuning_provider.triggers.sharing import LOOKERS, Identity, SharedHook, lent, shared_hook
 from airflow_tuning_provider.triggers.timetable import Timetable
+from airflow_tuning_provider.triggers.waiter import Rhythm, Waiter
 
 if TYPE_CHECKING:
-    from airflow_tuning_provider.api.names import OperationName, TuningJobName
+    from airflow_tuning_provider.api.calls import Json
 
 __all__ = ["Identity", "shared_hook", "until_ended"]
 
@@ -43,30 +51,10 @@ _COALESCE = 0.25
 """Seconds by which looks may come early to be taken together."""
 _NO_WALKS_SECONDS = 600.0
 """How long no list is asked for after one was refused; who may not list may still get."""
-
-
-@dataclass(eq=False)
-class Waiter:
-    """One trigger's wait, and the news that it has not taken yet.
-
-    :param name: what it waits for.
-    :param due: seconds of the monotonic clock at which it is to be looked at, ``None`` after the last look.
-    :param slot: where the timetable keeps that turn.
-    """
-
-    wait: Wait
-    name: TuningJobName | OperationName
-    news: asyncio.Queue[tuple[Step, Json | ApiError]] = field(default_factory=asyncio.Queue)
-    due: float | None = 0.0
-    slot: int | None = None
-
-    def tell(self, seen: Json | ApiError) -> None:
-        """Take note of a look; wake the trigger only if there is something to tell."""
-        tick = time.monotonic()
-        step = self.wait.advance(seen, now=time.time(), tick=tick, random=random.random())
-        self.due = tick + step.delay if step.delay is not None else None
-        if step.news or step.end is not None:
-            self.news.put_nowait((step, seen))
+_CLOCK_SET = 1.0
+"""Seconds by which the clock on the wall may leave the monotonic one between two looks: more means that it was set."""
+_AT_A_TIME = 50
+"""Waiters that are told something before everything else on the event loop gets its turn."""
 
 
 class Watch:
@@ -85,20 +73,34 @@ class Watch:
         self._shared = shared
         self._project = project
         self._location = location
-        self._waiters: dict[str, set[Waiter]] = {}
-        self._timetable: Timetable[Waiter] = Timetable()
+        self._waiters: dict[str, tuple[Waiter, ...]] = {}
+        self._rhythms: dict[float, Rhythm] = {}
+        self._timetable: Timetable[Waiter | Rhythm] = Timetable()
+        self._known: dict[str, str] = {}
+        self._failing: set[str] = set()
+        self._board = Board(self._waiters, self._known)
         self._wake = asyncio.Event()
         self._poll: asyncio.Task[None] | None = None
+        self._looked = -float("inf")
+        self._clocks = 0.0
         self._pages = 0
+        self._missing = 0
         self._no_walk_before = 0.0 if listed else float("inf")
         progress = ",tuningJobState,tuningJobMetadata" if shared.identity.api_version == "v1beta1" else ""
         # A whole job holds samples of its data set: a hundred of them would be megabytes to parse.
-        self._fields: str | None = f"nextPageToken,tuningJobs(name,state,createTime{progress})"
+        self._fields: str | None = f"nextPageToken,tuningJobs(name,state{progress})"
+        self._page_size = PAGE_SIZE
 
     def join(self, waiter: Waiter) -> None:
-        """Let a waiter in; its job is looked at as soon as possible."""
-        self._waiters.setdefault(waiter.name.resource, set()).add(waiter)
+        """Let a waiter in; its job is looked at as soon as the budget allows."""
+        resource, interval, now = waiter.name.resource, waiter.wait.poll_interval, time.monotonic()
+        self._waiters[resource] = (*self._waiters.get(resource, ()), waiter)
+        self._known.pop(resource, None)
+        waiter.begin(now)
         self._timetable.note(waiter)
+        rhythm = self._rhythms.setdefault(interval, Rhythm(interval))
+        rhythm.add(resource)
+        self._schedule(rhythm, self._looked, now)
         self._wake.set()
         if self._poll is None or self._poll.done():
             # A context of its own: log lines of the poll must not carry the first waiter's task.
@@ -106,10 +108,18 @@ class Watch:
 
     def leave(self, waiter: Waiter) -> bool:
         """Let a waiter out; return whether it was the last one, with which the poll ends."""
-        same = self._waiters[waiter.name.resource]
-        same.discard(waiter)
-        if not same:
-            del self._waiters[waiter.name.resource]
+        resource, interval = waiter.name.resource, waiter.wait.poll_interval
+        others = tuple(other for other in self._waiters[resource] if other is not waiter)
+        if others:
+            self._waiters[resource] = others
+        else:
+            del self._waiters[resource]
+            self._known.pop(resource, None)
+            self._failing.discard(resource)
+        rhythm = self._rhythms[interval]
+        rhythm.remove(resource)
+        if not rhythm.waiting:
+            del self._rhythms[interval]
         if not self._waiters and self._poll is not None:
             self._poll.cancel()
         return not self._waiters
@@ -119,18 +129,27 @@ class Watch:
     async def _run(self) -> None:
         # Not for ever: Python 3.11's wait_for swallows a cancellation that comes at the moment at which it ends.
         while self._waiters:
-            due = None
+            wanted = None
+            began = time.monotonic()
             try:
                 due = await self._next_due()
-                await self._look_at(due)
+                began = time.monotonic()
+                wanted = self._wanted(due)
+                await self._look_at(wanted)
             except Exception as error:  # noqa: BLE001 - a bug here must not silence ten thousand waiters
                 failure = ApiError(ErrorKind.UNAVAILABLE, f"the poll failed: {type(error).__name__}: {error}")
-                if due is None:  # whose turn it was is lost with the error
-                    due = [waiter for same in self._waiters.values() for waiter in same]
+                if wanted is None:  # whose turn it was is lost with the error
+                    wanted = set(self._waiters)
+                    for rhythm in self._rhythms.values():
+                        rhythm.due = None
                     await asyncio.sleep(1)
-                self._tell(due, failure)
+                await self._tell_all(wanted, failure)
+            now = time.monotonic()
+            for rhythm in self._rhythms.values():
+                if rhythm.due is None:
+                    self._schedule(rhythm, began, now)
 
-    async def _next_due(self) -> list[Waiter]:
+    async def _next_due(self) -> list[Waiter | Rhythm]:
         """Wait until looks are due, and return all that are."""
         while True:
             self._wake.clear()
@@ -142,16 +161,43 @@ class Watch:
                 await asyncio.wait_for(self._wake.wait(), delay)
             except asyncio.TimeoutError:
                 break
-        return [
-            waiter
-            for waiter in self._timetable.take(time.monotonic() + _COALESCE)
-            if waiter in self._waiters.get(waiter.name.resource, ())  # it may have left
-        ]
+        return self._timetable.take(time.monotonic() + _COALESCE)
 
-    async def _look_at(self, due: list[Waiter]) -> None:
-        wanted = {waiter.name.resource for waiter in due}
+    def _wanted(self, due: list[Waiter | Rhythm]) -> set[str]:
+        """Return what has to be looked at now; of others, what the next look sees will be told."""
+        wanted: set[str] = set()
+        pressing: set[str] = set()
+        for one in due:
+            if isinstance(one, Rhythm):
+                if self._rhythms.get(one.poll_interval) is one:
+                    one.due = None
+                    self._looked = time.monotonic()
+                    wanted.update(one.waiting)
+            elif one in self._waiters.get(one.name.resource, ()):  # else it has left
+                self._known.pop(one.name.resource, None)
+                if one.pressing:
+                    pressing.add(one.name.resource)
+        # What fails is asked for after pauses of its own.
+        return (wanted - self._failing) | pressing
+
+    def _schedule(self, rhythm: Rhythm, looked: float, now: float) -> None:
+        """Let a look come after the pause that the budget asks for; not later than it was going to come."""
+        requests = look_requests(
+            len(self._waiters), self._pages, missing=self._missing, may_walk=now >= self._no_walk_before
+        )
+        due = max(look_interval(requests, rhythm.poll_interval, random=random.random()) + looked, now)
+        if rhythm.due is None or due < rhythm.due:
+            rhythm.due = due
+            self._timetable.note(rhythm)
+
+    async def _look_at(self, wanted: set[str]) -> None:
         if not wanted:
             return
+        clocks, before = time.time() - time.monotonic(), self._clocks
+        if abs(clocks - before) > _CLOCK_SET:
+            # Deadlines are times on the wall: each wait has to find out what is left of it.
+            self._known.clear()
+        self._clocks = clocks
         may_walk = time.monotonic() >= self._no_walk_before
         if may_walk and cheaper_to_walk(len(wanted), len(self._waiters), self._pages):
             wanted = await self._walk(wanted)
@@ -159,6 +205,7 @@ class Watch:
 
     async def _walk(self, due: set[str]) -> set[str]:
         """Look at all jobs by walking the list; return those that still need a get of their own."""
+        began = time.monotonic()
         missing = set(due)
         unseen = set(self._waiters)
         token: str | None = None
@@ -167,29 +214,34 @@ class Watch:
             page = await self._page(token)
             if isinstance(page, ApiError):
                 if page.kind is ErrorKind.BAD_RESPONSE:
+                    self._missing = len(missing)
                     return missing
                 if not page.kind.transient:
                     self._no_walk_before = time.monotonic() + _NO_WALKS_SECONDS
                     return missing
                 # What fails for the moment is for each job's own wait to bear.
-                self._tell_all(missing, page)
+                await self._tell_all(missing, page)
                 return set()
-            jobs, token = page
+            token = page.token
             pages += 1
-            for job in jobs:
-                resource = "tuningJobs/" + job["name"].rpartition("/")[2]
+            for count, (resource, job) in enumerate(page.news, start=1):
                 if resource in unseen:
-                    unseen.discard(resource)
-                    missing.discard(resource)
-                    self._tell_all([resource], job)
+                    self._tell(resource, job)
+                if count % _AT_A_TIME == 0:
+                    await asyncio.sleep(0)
+            unseen -= page.seen
+            missing -= page.seen
             # No longer than the gets that it stands for would take: whoever waits has a deadline, and a list may
             # have thousands of pages, or no end.
             if token is None or not unseen or pages > len(self._waiters):
-                self._pages = pages
+                self._pages, self._missing = pages, len(missing)
+                self._looked = began
+                for rhythm in self._rhythms.values():
+                    rhythm.due = None  # it was looked at as well
                 # A job that is not listed may be new, or gone: only a get of it can tell.
                 return missing
 
-    async def _page(self, token: str | None) -> Page | ApiError:
+    async def _page(self, token: str | None) -> Sights | ApiError:
         """Get one page; a fault that soon passes is not worth the pages before it."""
         failures = 0
         while True:
@@ -197,7 +249,8 @@ class Watch:
                 lambda hook: hook.look_at_page(
                     self._project,
                     self._location,
-                    page_size=PAGE_SIZE,
+                    self._board,
+                    page_size=self._page_size,
                     page_token=token,
                     fields=self._fields,
                 )
@@ -205,8 +258,7 @@ class Watch:
             failures += 1
             if not isinstance(page, ApiError) or failures == _PAGE_ATTEMPTS:
                 return page
-            if page.kind is ErrorKind.BAD_REQUEST and self._fields is not None:
-                self._fields = None  # a hint that this server does not take
+            if page.kind is ErrorKind.BAD_REQUEST and self._ask_for_less(page):
                 continue
             if not page.kind.transient or page.kind is ErrorKind.BAD_RESPONSE:
                 return page
@@ -214,6 +266,14 @@ class Watch:
             if (page.retry_after or 0.0) > _PAGE_RETRY.max_delay:
                 return page
             await asyncio.sleep(page.retry_after or _PAGE_RETRY.backoff(failures, random.random()))
+
+    def _ask_for_less(self, refusal: ApiError) -> bool:
+        """Do without what this server does not take; return whether there was anything."""
+        before = self._page_size, self._fields
+        self._page_size = FEWER
+        if before[0] == FEWER or not ("page_size" in str(refusal) or "pageSize" in str(refusal)):
+            self._fields = None
+        return before != (self._page_size, self._fields)
 
     async def _get(self, wanted: Iterable[str]) -> None:
         places = asyncio.Semaphore(LOOKERS)
@@ -223,18 +283,31 @@ class Watch:
                 waiter = next(iter(self._waiters.get(resource, ())), None)
                 if waiter is not None:
                     name = str(waiter.name)
-                    self._tell_all([resource], await self._shared.look(lambda hook: hook.look(name)))
+                    self._tell(resource, await self._shared.look(lambda hook: hook.look(name)))
 
         await asyncio.gather(*map(look, wanted))
 
-    def _tell_all(self, resources: Iterable[str], seen: Json | ApiError) -> None:
-        for resource in resources:
-            self._tell(self._waiters.get(resource, ()), seen)
+    async def _tell_all(self, resources: Iterable[str], error: ApiError) -> None:
+        """Tell of one failure everybody whom it concerns; they try again together."""
+        chance = random.random()
+        for count, resource in enumerate(resources, start=1):
+            self._tell(resource, error, chance)
+            if count % _AT_A_TIME == 0:
+                await asyncio.sleep(0)
 
-    def _tell(self, waiters: Iterable[Waiter], seen: Json | ApiError) -> None:
-        for waiter in list(waiters):
-            waiter.tell(seen)
+    def _tell(self, resource: str, seen: Json | ApiError, chance: float | None = None) -> None:
+        waiters = self._waiters.get(resource)
+        if waiters is None:
+            return
+        for waiter in waiters:
+            waiter.tell(seen, chance)
             self._timetable.note(waiter)
+        if isinstance(seen, ApiError):
+            self._failing.add(resource)
+            self._known.pop(resource, None)
+        else:
+            self._failing.discard(resource)
+            self._known[resource] = str(seen.get("state"))
 
 
 _WATCHES: WeakKeyDictionary[SharedHook, dict[tuple[str, str, bool], Watch]] = WeakKeyDictionary()
@@ -284,10 +357,10 @@ async def until_ended(
         watch.join(waiter)
         try:
             while True:
-                step, seen = await waiter.news.get()
-                ended = _told(wait, step, seen, log)
-                if ended is not None:
-                    return ended
+                for step, seen in await waiter.news():
+                    ended = _told(wait, step, seen, log)
+                    if ended is not None:
+                        return ended
         finally:
             if watch.leave(waiter):
                 del watches[key]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import time
 import urllib.request
@@ -194,3 +195,26 @@ def test_a_thousand_jobs_cost_little() -> None:
         best = min(best, time.process_time() - began)
     assert [set(job["tunedModel"]) for job in page["tuningJobs"]] == [{"model", "endpoint"}] * 1000
     assert best < 0.05
+
+
+@pytest.mark.parametrize(
+    ("headers", "compressed"),
+    [
+        ({"Accept-Encoding": "gzip", "User-Agent": "a-client (gzip)"}, True),
+        ({"Accept-Encoding": "gzip", "User-Agent": "a-client"}, False),
+        ({"User-Agent": "a-client (gzip)"}, False),
+    ],
+    ids=str,
+)
+def test_long_answers_are_compressed_for_who_says_so_twice(
+    emulator: Emulator, headers: dict[str, str], compressed: bool
+) -> None:
+    emulator.seed({"state": "JOB_STATE_RUNNING"}, count=200, project="my-project")
+    url = f"{emulator.url}{JOBS}?pageSize=1000&fields=tuningJobs(name,state)"
+    request = urllib.request.Request(url, headers={"Authorization": "Bearer t", **headers})
+    with urllib.request.urlopen(request, timeout=10) as response:
+        content = response.read()
+        assert (response.headers["content-encoding"] == "gzip") is compressed
+    jobs = json.loads(gzip.decompress(content) if compressed else content)["tuningJobs"]
+    assert len(jobs) == 200
+    assert (len(content) < 200 * 30) is compressed

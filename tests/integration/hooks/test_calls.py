@@ -159,7 +159,7 @@ class TestScope:
     def test_requests_say_who_sends_them(self, hook: TuningJobHook, emulator: Emulator) -> None:
         hook.create_tuning_job(BODY)
         headers = emulator.requests()[0]["headers"]
-        assert headers["user-agent"] == f"airflow-tuning-provider/{__version__}"
+        assert headers["user-agent"] == f"airflow-tuning-provider/{__version__} (gzip)"
         assert headers["x-goog-api-client"] == f"airflow-tuning-provider/{__version__}"
         assert headers["content-type"] == "application/json; charset=utf-8"
 

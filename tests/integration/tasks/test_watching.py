@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import gc
 import itertools
 import json
@@ -23,7 +24,7 @@ from typing import Any
 
 import pytest
 
-from airflow_tuning_provider.api import waiting
+from airflow_tuning_provider.api import polling, waiting
 from airflow_tuning_provider.emulator.testing import Emulator
 from airflow_tuning_provider.exceptions import TuningNotFoundError
 from airflow_tuning_provider.hooks import _base
@@ -535,6 +536,122 @@ async def test_list_that_takes_no_mask_is_walked_without(server: Emulator, jobs:
     for name in jobs[:30]:
         server.set_state(name, "JOB_STATE_SUCCEEDED")
     assert {event["status"] for event in await asyncio.gather(*tasks)} == {"ended"}
+
+
+async def test_size_of_a_page_that_the_server_refuses_is_asked_for_smaller(
+    server: Emulator, jobs: list[str]
+) -> None:
+    refusal = {"error": {"code": 400, "status": "INVALID_ARGUMENT", "message": "page_size must be 1 to 100"}}
+    server.fault(method="GET", path_regex="/tuningJobs$", times=1, status=400, body=refusal)
+    tasks = [asyncio.create_task(payload(trigger(name))) for name in jobs]
+    await asyncio.sleep(1.5)
+    asked = [
+        r["query"] for r in server.requests() if r["path"].endswith("/tuningJobs") and "fields" in r["query"]
+    ]
+    assert [query["pageSize"] for query in asked[:4]] == ["1000", "100", "100", "100"]
+    for name in jobs:
+        server.set_state(name, "JOB_STATE_SUCCEEDED")
+    assert {event["status"] for event in await asyncio.gather(*tasks)} == {"ended"}
+
+
+def spending(monkeypatch: pytest.MonkeyPatch, budget: float) -> None:
+    """Let polls spend so many requests a minute."""
+    monkeypatch.setattr(watching, "look_interval", functools.partial(polling.look_interval, budget=budget))
+
+
+@pytest.mark.parametrize(("count", "page_size", "most"), [(1, 1000, 11), (30, 1000, 11), (250, 100, 14)])
+async def test_looks_come_as_often_as_the_budget_allows(
+    server: Emulator,
+    jobs: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    count: int,
+    page_size: int,
+    most: int,
+) -> None:
+    spending(monkeypatch, 120)  # two a second
+    monkeypatch.setattr(watching, "PAGE_SIZE", page_size)
+    tasks = [asyncio.create_task(payload(trigger(name, poll_interval=60))) for name in jobs[:count]]
+    await asyncio.sleep(5)
+    gets, pages = polls(server, 0)
+    assert 5 <= gets + pages <= most
+    for name in jobs[:count]:
+        server.set_state(name, "JOB_STATE_SUCCEEDED")
+    began = time.monotonic()
+    assert {event["status"] for event in await asyncio.gather(*tasks)} == {"ended"}
+    assert time.monotonic() - began < 10, "not a whole poll_interval"
+
+
+async def test_jobs_that_come_one_after_the_other_spend_no_more(
+    server: Emulator, jobs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spending(monkeypatch, 60)
+    tasks = []
+    for name in jobs[:60]:
+        tasks.append(asyncio.create_task(payload(trigger(name, poll_interval=60))))
+        await asyncio.sleep(0.05)
+    gets, pages = polls(server, 0)
+    assert 2 <= gets + pages <= 6
+    for name in jobs[:60]:
+        server.set_state(name, "JOB_STATE_SUCCEEDED")
+    assert {event["status"] for event in await asyncio.gather(*tasks)} == {"ended"}
+
+
+async def test_event_loop_deals_with_news_only(
+    server: Emulator, jobs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    real = waiting.Wait.advance
+
+    def advance(self: waiting.Wait, *args: Any, **kwargs: Any) -> waiting.Step:
+        told.append(self.name)
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(waiting.Wait, "advance", advance)
+    tasks = [asyncio.create_task(payload(trigger(name))) for name in jobs]
+    await asyncio.sleep(2)
+    assert sorted(set(told)) == sorted(jobs)
+    told.clear()
+    since = server.last_request()
+    await asyncio.sleep(2)
+    assert polls(server, since)[1] >= 2
+    assert told == []
+    second = asyncio.create_task(payload(trigger(jobs[0])))
+    server.set_state(jobs[1], "JOB_STATE_PAUSED")
+    await asyncio.sleep(1.5)
+    assert sorted(told) == sorted([jobs[0], jobs[0], jobs[1]]), "and those who came later"
+    for name in jobs:
+        server.set_state(name, "JOB_STATE_SUCCEEDED")
+    assert {event["status"] for event in await asyncio.gather(*tasks, second)} == {"ended"}
+
+
+async def test_heartbeats_are_told_although_nothing_is_news(
+    server: Emulator, jobs: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(waiting, "HEARTBEAT", 1.0)
+    caplog.set_level(logging.INFO)
+    log = logging.getLogger("waiter")
+    identity = watching.Identity("google_cloud_default", (), "v1", 60.0)
+    waits = [
+        asyncio.create_task(watching.until_ended(identity, name, poll_interval=0.3, deadline=None, log=log))
+        for name in jobs[:20]
+    ]
+    await asyncio.sleep(5)
+    beats = [record.message for record in caplog.records if f"{jobs[7]} is still" in record.message]
+    assert 2 <= len(beats) <= 5
+    for name in jobs[:20]:
+        server.set_state(name, "JOB_STATE_SUCCEEDED")
+    await asyncio.gather(*waits)
+
+
+async def test_deadline_comes_at_once_where_the_clock_is_set_beyond_it(
+    server: Emulator, jobs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = time.time
+    tasks = [asyncio.create_task(payload(trigger(name, end_time=real() + 3600))) for name in jobs[:30]]
+    await asyncio.sleep(1.5)
+    monkeypatch.setattr(time, "time", lambda: real() + 7200)
+    ended = await asyncio.wait_for(asyncio.gather(*tasks), 5)
+    assert {event["status"] for event in ended} == {"timeout"}
 
 
 @pytest.mark.parametrize("entry", [{}, None, {"name": "x"}, {"name": 5, "state": []}, {"state": {}}], ids=str)

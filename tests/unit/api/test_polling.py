@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
-from airflow_tuning_provider.api.polling import cheaper_to_walk, next_delay
+from airflow_tuning_provider.api.polling import (
+    REQUESTS_A_MINUTE,
+    cheaper_to_walk,
+    look_interval,
+    look_requests,
+    next_delay,
+)
 
 RANDOMS = (0.0, 0.5, 0.999)
 
@@ -52,3 +60,50 @@ def test_the_last_look_falls_on_the_deadline(remaining: float | None, expected: 
 )
 def test_a_walk_is_taken_only_where_it_is_cheaper(due: int, waiting: int, pages: int, walk: bool) -> None:
     assert cheaper_to_walk(due, waiting, pages) is walk
+
+
+@pytest.mark.parametrize("random", RANDOMS)
+@pytest.mark.parametrize("jobs_a_page", [100, 1000])
+@pytest.mark.parametrize(("jobs", "most"), [(1, 720), (100, 720), (1_000, 900), (10_000, 6_100)])
+def test_requests_an_hour_are_bounded_however_many_jobs_the_service_puts_on_a_page(
+    jobs: int, most: int, jobs_a_page: int, random: float
+) -> None:
+    pages = math.ceil(jobs / jobs_a_page)
+    requests = look_requests(jobs, pages, missing=0, may_walk=True)
+    interval = look_interval(requests, 60.0, random=random)
+    assert requests == pages
+    assert requests * 3600 / interval <= most
+    assert interval <= 60
+
+
+@pytest.mark.parametrize("random", RANDOMS)
+@pytest.mark.parametrize("requests", [0, 1, 7, 100, 5000])
+@pytest.mark.parametrize("budget", [1.0, REQUESTS_A_MINUTE, 100.0])
+def test_looks_take_the_whole_budget_and_no_more(requests: int, budget: float, random: float) -> None:
+    interval = look_interval(requests, math.inf, random=random, budget=budget)
+    spent = max(requests, 1) * 60 / interval
+    assert budget / 1.1 <= spent <= budget * 1.0001
+
+
+@pytest.mark.parametrize(("poll_interval", "expected"), [(0.2, 0.2), (5, 5), (60, 50), (3600, 50)])
+def test_the_bound_of_the_user_counts_more_than_the_budget(poll_interval: float, expected: float) -> None:
+    assert look_interval(10, poll_interval, random=0.0) == expected
+
+
+@pytest.mark.parametrize(
+    ("waiting", "pages", "missing", "may_walk", "requests"),
+    [
+        (1, 0, 0, True, 1),
+        (5, 1, 0, True, 1),
+        (5, 80, 0, True, 5),  # a get each is less than the pages of a large project
+        (5, 1, 3, True, 4),
+        (5, 1, 9, True, 5),  # some have left since
+        (300, 0, 0, False, 300),
+        (2_500, 0, 0, True, 3),
+        (2_500, 25, 0, True, 25),
+    ],
+)
+def test_a_look_takes_what_is_cheaper(
+    waiting: int, pages: int, missing: int, may_walk: bool, requests: int
+) -> None:
+    assert look_requests(waiting, pages, missing=missing, may_walk=may_walk) == requests

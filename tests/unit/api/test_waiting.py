@@ -188,6 +188,27 @@ class TestClocks:
         assert watch.see(job("RUNNING"), after=1).end is End.TIMED_OUT
 
 
+class TestRest:
+    """For how long another sight of the same state has nothing to tell: who polls for many counts on it."""
+
+    def test_until_the_next_heartbeat(self) -> None:
+        watch = Watch()
+        watch.see(job("RUNNING"))
+        assert watch.wait.rest(now=watch.now, tick=watch.tick) == (HEARTBEAT, False)
+        assert watch.wait.rest(now=watch.now + 100, tick=watch.tick + 100) == (HEARTBEAT - 100, False)
+        assert watch.see(job("RUNNING"), after=HEARTBEAT - 1).news == ()
+        assert watch.see(job("RUNNING"), after=1).news != ()
+        assert watch.wait.rest(now=watch.now, tick=watch.tick) == (HEARTBEAT, False)
+
+    def test_until_the_deadline_where_that_comes_first(self) -> None:
+        watch = Watch(deadline=START + 350)
+        watch.see(job("RUNNING"))
+        assert watch.wait.rest(now=watch.now, tick=watch.tick) == (HEARTBEAT, False)
+        watch.see(job("RUNNING"), after=HEARTBEAT)
+        assert watch.wait.rest(now=watch.now, tick=watch.tick) == (50, True)
+        assert watch.wait.rest(now=watch.now + 100, tick=watch.tick + 100) == (0, True)
+
+
 class TestErrors:
     @pytest.mark.parametrize("kind", PERMANENT)
     def test_a_refusal_is_borne_for_some_minutes(self, kind: ErrorKind) -> None:
