@@ -22,7 +22,9 @@ def in_process(
 
     :param timeout: seconds after which the process is killed.
     """
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW")}
+    # With bytecode, as everywhere: compiling would be most of what an import takes.
+    without = ("AIRFLOW", "PYTHONDONTWRITEBYTECODE")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(without)}
     environment |= {"AIRFLOW_HOME": str(ROOT / ".venvs" / "bench-home"), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [str(python), "-m", module, *map(str, arguments)],

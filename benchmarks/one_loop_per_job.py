@@ -44,13 +44,23 @@ class OneLoopPerJobTrigger(BaseTrigger):
 
 
 class EmptyTrigger(BaseTrigger):
-    """Waits for nothing: what is left is Airflow's own part of a trigger."""
+    """Waits for nothing: what is left is Airflow's own part of a trigger.
+
+    :param seconds: when to end; default: never.
+    """
+
+    def __init__(self, seconds: float | None = None) -> None:
+        super().__init__()
+        self.seconds = seconds
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the class path; there are no arguments."""
-        return f"{__name__}.{type(self).__name__}", {}
+        """Return the class path and the arguments to rebuild this trigger with."""
+        return f"{__name__}.{type(self).__name__}", {"seconds": self.seconds}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait until it is cancelled."""
-        await asyncio.get_running_loop().create_future()
+        """Wait until the time is over, or until it is cancelled."""
+        if self.seconds is None:
+            await asyncio.get_running_loop().create_future()
+        else:
+            await asyncio.sleep(self.seconds)
         yield TriggerEvent({})

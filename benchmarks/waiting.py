@@ -56,9 +56,7 @@ class Collector:
             self.seconds += now - self._began
 
 
-async def watch_gaps(
-    gaps: list[float], without_collector: list[float], on_the_wall: list[float]
-) -> None:
+async def watch_gaps(gaps: list[float], without_collector: list[float], on_the_wall: list[float]) -> None:
     """Note when the event loop let this coroutine wait longer than it asked for, and was busy meanwhile.
 
     On a machine that does other things too, a gap in wall-clock time says little: what counts is how long the

@@ -77,6 +77,19 @@ class Sampler(threading.Thread):
                 last = now
 
 
+LEGS = {
+    "poll": ("ended", "seen"),
+    "trigger's event": ("seen", "scheduled"),
+    "scheduler": ("scheduled", "queued"),
+    "worker's start": ("queued", "resumed"),
+    "our code": ("resumed", "done"),
+    "next task": ("done", "next"),
+}
+"""Where the seconds go from a job's end to the next task's start."""
+
+SENSORS = ("sensor", "triggered-sensor")
+
+
 class Run(NamedTuple):
     """A run of a DAG, its job at the emulator, and when that has to end."""
 
@@ -87,12 +100,56 @@ class Run(NamedTuple):
 
 
 def start(airflow: AirflowStack, emulator: Emulator, dag_id: str, seconds: float) -> Run:
-    """Start a run and wait for its job, which has to end after so many seconds."""
+    """Start a run and wait until it waits for its job, which has to end after so many seconds."""
     before = {job["name"] for job in emulator.jobs()}
-    run_id = airflow.client.trigger(dag_id)
+    if dag_id in SENSORS:
+        emulator.seed(
+            {"state": "JOB_STATE_RUNNING"}, count=1, project="bench-project", location="us-central1"
+        )
     created = lambda: {job["name"] for job in emulator.jobs()} - before  # noqa: E731
-    wait_until(created, timeout=180, what=f"the job of {dag_id}", interval=0.2)
-    return Run(dag_id, run_id, created().pop(), time.monotonic() + seconds)
+    conf = {"job": created().pop()} if dag_id in SENSORS else None
+    run_id = airflow.client.trigger(dag_id, conf=conf)
+    if dag_id != "empty":
+        wait_until(created, timeout=180, what=f"the job of {dag_id}", interval=0.2)
+    job = created().pop() if dag_id != "empty" else ""
+    return Run(dag_id, run_id, job, time.monotonic() + seconds)
+
+
+def moments(airflow: AirflowStack, emulator: Emulator, run: Run, ended: float) -> dict[str, float]:
+    """Return when the end of a run's job got how far, in epoch seconds."""
+    tune = airflow.client.task_instance(run.dag_id, run.run_id, "tune")
+    after = airflow.client.task_instance(run.dag_id, run.run_id, "after")
+    ended_task, begun = _epoch(tune["end_date"]), _epoch(after["start_date"])
+    found = {"ended": ended, "done": ended_task, "next": begun}
+    if run.dag_id == "google":
+        return found
+    looks = [
+        _epoch(request["time"])
+        for request in emulator.requests()
+        if request["method"] == "GET"
+        and request["path"].endswith((run.job.rpartition("/")[2], "/tuningJobs"))
+    ]
+    # A list that comes just before may have been another triggerer's look, or a worker's.
+    found["seen"] = min(look for look in looks if look >= ended)
+    if run.dag_id != "triggered-sensor":
+        found["scheduled"], found["queued"] = _epoch(tune["scheduled_when"]), _epoch(tune["queued_when"])
+        own = [
+            _epoch(request["time"])
+            for request in emulator.requests()
+            if request["method"] == "GET" and request["path"].endswith(run.job.rpartition("/")[2])
+        ]
+        found["resumed"] = max(look for look in own if look <= ended_task)
+    return found
+
+
+def legs(found: dict[str, float]) -> dict[str, float]:
+    """Return the seconds of each leg that is known, and the whole way."""
+    known = {
+        name: found[to] - found[begin] for name, (begin, to) in LEGS.items() if {begin, to} <= found.keys()
+    }
+    if "scheduled" not in found and "seen" in found:
+        known["trigger's event"] = found["done"] - found["seen"]
+    return {**known, "all": found["next"] - found["ended"]}
 
 
 def measure(seconds: float, phases: int) -> dict[str, Any]:
@@ -100,6 +157,8 @@ def measure(seconds: float, phases: int) -> dict[str, Any]:
     with contextlib.ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         emulator = stack.enter_context(Emulator(speed=1, datasets="skip"))
+        google = importlib.util.find_spec("airflow.providers.google") is not None
+        found = ["empty", "ours", *SENSORS, *(["google"] if google else [])]
         airflow = AirflowStack(
             place,
             [Path(__file__).parent / "dags"],
@@ -113,7 +172,6 @@ def measure(seconds: float, phases: int) -> dict[str, Any]:
             },
         )
         stack.enter_context(airflow)
-        found = ["ours"] + (["google"] if importlib.util.find_spec("airflow.providers.google") else [])
         for dag_id in found:
             airflow.wait_for_dag(dag_id, timeout=180)
         samplers = [Sampler(airflow, dag_id) for dag_id in found]
@@ -122,15 +180,15 @@ def measure(seconds: float, phases: int) -> dict[str, Any]:
         lengths = [seconds + _LOOK * phase / phases for phase in range(phases)]
         runs = [start(airflow, emulator, dag_id, length) for length in lengths for dag_id in found]
         ended = {}
-        for run in sorted(runs, key=lambda run: run.end):
+        for run in sorted((run for run in runs if run.job), key=lambda run: run.end):
             time.sleep(max(run.end - time.monotonic(), 0))
             emulator.set_state(run.job, "JOB_STATE_SUCCEEDED")
             ended[run] = time.time()
-        delays: dict[str, list[float]] = {dag_id: [] for dag_id in found}
+        ways: dict[str, list[dict[str, float]]] = {dag_id: [] for dag_id in found}
         for run in runs:
             airflow.client.wait_for_run(run.dag_id, run.run_id, timeout=300)
-            after = airflow.client.task_instance(run.dag_id, run.run_id, "after")
-            delays[run.dag_id].append(_epoch(after["start_date"]) - ended[run])
+            if run.job:
+                ways[run.dag_id].append(legs(moments(airflow, emulator, run, ended[run])))
         for sampler in samplers:
             sampler.stop.set()
             sampler.join()
@@ -138,7 +196,12 @@ def measure(seconds: float, phases: int) -> dict[str, Any]:
         sampler.dag_id: {
             "worker_seconds": sampler.worker_seconds / phases,
             "job_seconds": statistics.mean(lengths),
-            "end_to_next_task": statistics.mean(delays[sampler.dag_id]),
+            "legs": {
+                name: statistics.mean(way[name] for way in ways[sampler.dag_id])
+                for name in ways[sampler.dag_id][0]
+            }
+            if ways[sampler.dag_id]
+            else {},
         }
         for sampler in samplers
     }

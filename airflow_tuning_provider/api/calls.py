@@ -143,10 +143,13 @@ class Calls:
     ) -> Call[Sights]:
         """``GET {parent}/tuningJobs``, one page, of which only what is new counts.
 
+        :param project: project to list.
+        :param location: location to list.
         :param board: what is waited for.
-        :param read_quickly: reads the bytes of a page, the board and the page's token.
-
-        The rest is that of :meth:`page`.
+        :param read_quickly: reads a page, given its bytes, the board and ``page_token``; ``None`` where it cannot.
+        :param page_size: jobs for the page, 1 to 1000.
+        :param page_token: ``nextPageToken`` of the page before.
+        :param fields: partial response, as of :meth:`page`.
         """
         page = self.page(project, location, page_size=page_size, page_token=page_token, fields=fields)
 

@@ -36,7 +36,12 @@ class Sights:
     news: list[tuple[str, Json]] = field(default_factory=list)
 
     def is_new(self, board: Board, resource: str, state: str) -> bool:
-        """Take note that the page shows a job; return whether that is news. A second time it never is."""
+        """Take note that the page shows a job; return whether that is news. A second time it never is.
+
+        :param board: what is waited for, and known.
+        :param resource: the last part of the job's name.
+        :param state: its state on the page.
+        """
         if resource not in board.waiting or resource in self.seen:
             return False
         self.seen.add(resource)

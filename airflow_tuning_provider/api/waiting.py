@@ -183,6 +183,8 @@ class Wait:
     def rest(self, *, now: float, tick: float) -> tuple[float, bool]:
         """Return for how many seconds another sight of the same state has nothing to tell.
 
+        :param now: the current time in epoch seconds.
+        :param tick: seconds of a clock that nobody sets.
         :return: the seconds, and whether it has to be looked at then: it is the deadline.
         """
         beat = max(self._told + HEARTBEAT - tick, 0.0)

@@ -84,10 +84,6 @@ def _source_credentials(settings: ConnectionSettings) -> tuple[Credentials, str 
 
 def _from_info(info: dict[str, Any], scopes: list[str]) -> tuple[Credentials, str | None]:
     """Make credentials of whatever kind; reads no network, as google-auth's own loader does to find a project."""
-    import google.auth
-    from google.auth import aws, identity_pool, pluggable
-    from google.oauth2.credentials import Credentials as UserCredentials
-
     # A key without a type is a service account's, as Airflow's official connection has it.
     kind = info.setdefault("type", "service_account")
     if kind == "service_account":
@@ -95,14 +91,20 @@ def _from_info(info: dict[str, Any], scopes: list[str]) -> tuple[Credentials, st
         info["private_key"] = info["private_key"].replace("\\n", "\n")
         return _service_account(json.dumps(info)).with_scopes(scopes), info.get("project_id")
     if kind == "authorized_user":
+        from google.oauth2.credentials import Credentials as UserCredentials
+
         return UserCredentials.from_authorized_user_info(info, scopes=scopes), None
     if kind == "external_account":
+        from google.auth import aws, identity_pool, pluggable
+
         loader: Any = identity_pool
         if info.get("subject_token_type") == "urn:ietf:params:aws:token-type:aws4_request":
             loader = aws
         elif (info.get("credential_source") or {}).get("executable") is not None:
             loader = pluggable
         return loader.Credentials.from_info(info, scopes=scopes), None
+    import google.auth
+
     loaded: tuple[Credentials, str | None] = google.auth.load_credentials_from_dict(info, scopes=scopes)
     return loaded
 

@@ -28,7 +28,8 @@ ROOT = Path(__file__).parents[2] / PACKAGE
 FILES = sorted(path for path in ROOT.rglob("*.py") if "example_dags" not in path.parts)
 
 # What may be imported besides the standard library: what pyproject.toml names, and what comes with that.
-DEPENDENCIES = {"airflow", "pendulum", "google", "requests", "urllib3"}
+# urllib3 comes with requests, msgspec with Airflow.
+DEPENDENCIES = {"airflow", "pendulum", "google", "requests", "urllib3", "msgspec"}
 # What works without Airflow's database: tasks have none, wherever it is and whatever it runs on.
 WITHOUT_DATABASE = (
     "airflow.sdk.",
