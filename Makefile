@@ -107,7 +107,7 @@ clean: ## remove everything that was installed or built
 	@touch $@
 
 .PHONY: bench
-bench: .venv/test .venvs/peers/made ## measure beside other ways, and write benchmarks/results.md (about 45 min)
+bench: .venv/test .venvs/peers/made ## measure beside other ways, and write benchmarks/results.md (about 75 min)
 	@$(CLEAN_ENV) $(BIN)/python -m benchmarks --peers .venvs/peers/bin/python
 
 .PHONY: chaos

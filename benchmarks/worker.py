@@ -1,10 +1,12 @@
 """Worker time that a job takes, and the time from its end to the next task, on a real Airflow.
 
     python -m benchmarks.worker SECONDS JOBS
+    python -m benchmarks.worker fleet JOBS SECONDS
 
 Runs so many jobs through each DAG of ``benchmarks/dags``, side by side, and prints JSON. The jobs take so many
 seconds and up to a minute more, spread evenly: a look a minute finds the end of one sooner than that of another.
-Where Google's provider is installed, its operator is one of the DAGs' operators.
+Where Google's provider is installed, its operator is one of the DAGs' operators. A fleet is so many runs of our
+operator at once, whose jobs end at random moments within so many seconds.
 """
 
 from __future__ import annotations
@@ -12,11 +14,13 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import random
 import statistics
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -152,13 +156,15 @@ def legs(found: dict[str, float]) -> dict[str, float]:
     return {**known, "all": found["next"] - found["ended"]}
 
 
-def measure(seconds: float, phases: int) -> dict[str, Any]:
-    """Run every DAG with jobs of so many seconds and more, which end at different times after a look."""
+@contextlib.contextmanager
+def running(parallelism: int) -> Iterator[tuple[AirflowStack, Emulator]]:
+    """Run an Airflow with the benchmark's DAGs beside an emulator.
+
+    :param parallelism: tasks that may run at a time.
+    """
     with contextlib.ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         emulator = stack.enter_context(Emulator(speed=1, datasets="skip"))
-        google = importlib.util.find_spec("airflow.providers.google") is not None
-        found = ["empty", "ours", *SENSORS, *(["google"] if google else [])]
         airflow = AirflowStack(
             place,
             [Path(__file__).parent / "dags"],
@@ -166,12 +172,22 @@ def measure(seconds: float, phases: int) -> dict[str, Any]:
                 "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT": connection(emulator.url),
                 "GOOGLE_VERTEX_BASE_URL": emulator.url,
                 "PYTHONPATH": str(Path.cwd()),
-                "AIRFLOW__CORE__PARALLELISM": str(2 * phases + 1),
+                "AIRFLOW__CORE__PARALLELISM": str(parallelism),
+                "AIRFLOW__CORE__MAX_ACTIVE_RUNS_PER_DAG": "1000",
+                "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "1000",
                 "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "300",
                 "AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "300",
             },
         )
         stack.enter_context(airflow)
+        yield airflow, emulator
+
+
+def measure(seconds: float, phases: int) -> dict[str, Any]:
+    """Run every DAG with jobs of so many seconds and more, which end at different times after a look."""
+    google = importlib.util.find_spec("airflow.providers.google") is not None
+    found = ["empty", "ours", *SENSORS, *(["google"] if google else [])]
+    with running(2 * phases + 1) as (airflow, emulator):
         for dag_id in found:
             airflow.wait_for_dag(dag_id, timeout=180)
         samplers = [Sampler(airflow, dag_id) for dag_id in found]
@@ -207,9 +223,39 @@ def measure(seconds: float, phases: int) -> dict[str, Any]:
     }
 
 
+def fleet(count: int, seconds: float) -> dict[str, Any]:
+    """Let many runs of our operator wait at once, and their jobs end at random moments within so many seconds."""
+    with running(4) as (airflow, emulator):
+        airflow.wait_for_dag("ours", timeout=180)
+        for number in range(count):
+            airflow.client.trigger("ours", run_id=f"fleet-{number}")
+        wait_until(
+            lambda: len(emulator.jobs()) == count, timeout=60 + 20 * count, what="the jobs", interval=1
+        )
+        time.sleep(30)  # until all of them are waited for
+        chance = random.Random(1)
+        plan = sorted((chance.uniform(0, seconds), str(job["name"])) for job in emulator.jobs())
+        run_of = {str(job["name"]): str(job["labels"]["airflow-run-id"]) for job in emulator.jobs()}
+        began, ended = time.monotonic(), {}
+        for moment, name in plan:
+            time.sleep(max(began + moment - time.monotonic(), 0))
+            emulator.set_state(name, "JOB_STATE_SUCCEEDED")
+            ended[name] = time.time()
+        delays = []
+        for name, moment in ended.items():
+            airflow.client.wait_for_run("ours", run_of[name], timeout=600)
+            after = airflow.client.task_instance("ours", run_of[name], "after")
+            delays.append(_epoch(after["start_date"]) - moment)
+    return {"mean": statistics.mean(delays), "largest": max(delays), "jobs": len(delays)}
+
+
 def _epoch(text: str) -> float:
     return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(measure(float(sys.argv[1]), int(sys.argv[2]))) + "\n")
+    if sys.argv[1] == "fleet":
+        answer = fleet(int(sys.argv[2]), float(sys.argv[3]))
+    else:
+        answer = measure(float(sys.argv[1]), int(sys.argv[2]))
+    sys.stdout.write(json.dumps(answer) + "\n")

@@ -22,6 +22,7 @@ from airflow_tuning_provider.operators.tuning_job import (
     CreateTuningJobOperator,
     RebaseTunedModelOperator,
 )
+from airflow_tuning_provider.sensors.tuning_job import TuningJobSensor
 from tests.integration.tasks.conftest import (
     BODY,
     LONG,
@@ -404,3 +405,23 @@ def test_every_resumption_works_with_the_event_alone(server: Emulator, deferrabl
         task_id="cancel", tuning_job_name=running, poll_interval=0.2, deferrable=deferrable
     )
     assert TaskInstance(task_id="cancel", event_alone=True).run(task)["state"] == "JOB_STATE_CANCELLED"
+
+
+@pytest.mark.parametrize("kind", ["operator", "sensor"])
+def test_resuming_after_a_success_costs_one_get(server: Emulator, kind: str) -> None:
+    ti = TaskInstance()
+    before: list[int] = []
+    ti.before_resume = lambda _: before.append(server.last_request())
+    if kind == "operator":
+        task: Any = operator(epoch_count=100)
+    else:
+        with TuningJobHook() as hook:
+            spec = {"trainingDatasetUri": "gs://bucket/a.jsonl", "hyperParameters": {"epochCount": 100}}
+            body = {"baseModel": "gemini-3.5-flash", "supervisedTuningSpec": spec}
+            name = hook.create_tuning_job(body)["name"]
+        task = TuningJobSensor(task_id="tune", tuning_job_name=name, poll_interval=0.2, timeout=60)
+    assert ti.run(task)["state"] == "JOB_STATE_SUCCEEDED"
+    sent = [
+        (r["method"], r["path"].rpartition("/")[0].rpartition("/")[2]) for r in server.requests(before[0])
+    ]
+    assert sent == [("GET", "tuningJobs")]
