@@ -16,6 +16,10 @@ It is 2 % of the 600 requests a minute, project and region that Google grants fo
 requests", which gets and lists of jobs belong to (https://cloud.google.com/vertex-ai/docs/quotas).
 """
 
+REQUESTS_A_MINUTE_IN_ALL = 600.0
+"""What all polls of one caller in a triggerer spend together, however many projects they look at: ten requests a second
+are a few percent of a processor."""
+
 _SPREAD = 0.1
 _FIRST_DELAY = 5.0
 _JITTER = 0.25
@@ -39,9 +43,15 @@ def next_delay(age: float, poll_interval: float, *, random: float, remaining: fl
     return delay if remaining is None else max(0.0, min(delay, remaining))
 
 
-def look_interval(
-    requests: int, poll_interval: float, *, random: float, budget: float = REQUESTS_A_MINUTE
-) -> float:
+def budget_of(polls: int) -> float:
+    """Return the requests that one poll may spend in a minute.
+
+    :param polls: polls of the same caller in the same triggerer: one for each project and location.
+    """
+    return min(REQUESTS_A_MINUTE, REQUESTS_A_MINUTE_IN_ALL / max(polls, 1))
+
+
+def look_interval(requests: int, poll_interval: float, *, random: float, budget: float) -> float:
     """Return the seconds between two looks of a shared poll: as few as its budget allows.
 
     :param requests: requests that one look at everything takes.

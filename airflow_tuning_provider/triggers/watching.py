@@ -29,6 +29,7 @@ from airflow_tuning_provider.api.names import is_operation
 from airflow_tuning_provider.api.polling import (
     FEWER,
     PAGE_SIZE,
+    budget_of,
     cheaper_to_walk,
     look_interval,
     look_requests,
@@ -185,7 +186,9 @@ class Watch:
         requests = look_requests(
             len(self._waiters), self._pages, missing=self._missing, may_walk=now >= self._no_walk_before
         )
-        due = max(look_interval(requests, rhythm.poll_interval, random=random.random()) + looked, now)
+        budget = budget_of(len(_WATCHES.get(self._shared, ())))
+        pause = look_interval(requests, rhythm.poll_interval, random=random.random(), budget=budget)
+        due = max(looked + pause, now)
         if rhythm.due is None or due < rhythm.due:
             rhythm.due = due
             self._timetable.note(rhythm)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import functools
 import gc
 import itertools
 import json
@@ -556,7 +555,7 @@ async def test_size_of_a_page_that_the_server_refuses_is_asked_for_smaller(
 
 def spending(monkeypatch: pytest.MonkeyPatch, budget: float) -> None:
     """Let polls spend so many requests a minute."""
-    monkeypatch.setattr(watching, "look_interval", functools.partial(polling.look_interval, budget=budget))
+    monkeypatch.setattr(polling, "REQUESTS_A_MINUTE", budget)
 
 
 @pytest.mark.parametrize(("count", "page_size", "most"), [(1, 1000, 11), (30, 1000, 11), (250, 100, 14)])
@@ -579,6 +578,26 @@ async def test_looks_come_as_often_as_the_budget_allows(
     began = time.monotonic()
     assert {event["status"] for event in await asyncio.gather(*tasks)} == {"ended"}
     assert time.monotonic() - began < 10, "not a whole poll_interval"
+
+
+async def test_polls_of_many_projects_share_a_budget(
+    server: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spending(monkeypatch, 60)
+    monkeypatch.setattr(polling, "REQUESTS_A_MINUTE_IN_ALL", 120)  # of 600 that ten of them would spend
+    names = [
+        server.seed({"state": "JOB_STATE_RUNNING"}, project=f"project-{number}")[0] for number in range(10)
+    ]
+    tasks = [asyncio.create_task(payload(trigger(name, poll_interval=60))) for name in names]
+    await asyncio.sleep(1.5)  # the first look of each comes at once
+    since = server.last_request()
+    await asyncio.sleep(5)
+    gets, pages = polls(server, since)
+    assert pages == 0
+    assert 5 <= gets <= 14
+    for name in names:
+        server.set_state(name, "JOB_STATE_SUCCEEDED")
+    assert {event["status"] for event in await asyncio.gather(*tasks)} == {"ended"}
 
 
 async def test_jobs_that_come_one_after_the_other_spend_no_more(

@@ -8,6 +8,8 @@ import pytest
 
 from airflow_tuning_provider.api.polling import (
     REQUESTS_A_MINUTE,
+    REQUESTS_A_MINUTE_IN_ALL,
+    budget_of,
     cheaper_to_walk,
     look_interval,
     look_requests,
@@ -70,7 +72,7 @@ def test_requests_an_hour_are_bounded_however_many_jobs_the_service_puts_on_a_pa
 ) -> None:
     pages = math.ceil(jobs / jobs_a_page)
     requests = look_requests(jobs, pages, missing=0, may_walk=True)
-    interval = look_interval(requests, 60.0, random=random)
+    interval = look_interval(requests, 60.0, random=random, budget=budget_of(1))
     assert requests == pages
     assert requests * 3600 / interval <= most
     assert interval <= 60
@@ -87,7 +89,7 @@ def test_looks_take_the_whole_budget_and_no_more(requests: int, budget: float, r
 
 @pytest.mark.parametrize(("poll_interval", "expected"), [(0.2, 0.2), (5, 5), (60, 50), (3600, 50)])
 def test_the_bound_of_the_user_counts_more_than_the_budget(poll_interval: float, expected: float) -> None:
-    assert look_interval(10, poll_interval, random=0.0) == expected
+    assert look_interval(10, poll_interval, random=0.0, budget=12.0) == expected
 
 
 @pytest.mark.parametrize(
@@ -107,3 +109,9 @@ def test_a_look_takes_what_is_cheaper(
     waiting: int, pages: int, missing: int, may_walk: bool, requests: int
 ) -> None:
     assert look_requests(waiting, pages, missing=missing, may_walk=may_walk) == requests
+
+
+@pytest.mark.parametrize(("polls", "budget"), [(0, 12), (1, 12), (50, 12), (100, 6), (500, 1.2)])
+def test_many_polls_share_what_one_caller_spends(polls: int, budget: float) -> None:
+    assert budget_of(polls) == pytest.approx(budget)
+    assert budget_of(polls) * polls <= REQUESTS_A_MINUTE_IN_ALL + 1e-9
