@@ -345,7 +345,7 @@ _NOTES = """\
   database (trigger's event; for the sensor that ends there, until it has ended), until the scheduler queues the task
   (scheduler), until our code asks for the job (worker's start), until the task has ended (our code), until the next
   task has started (next task).
-- *Worker time* is what the REST API shows as `running`, sampled ten times a second. *Our share* is measured in
+- *Worker time* is what the REST API shows as `running`, sampled five times a second. *Our share* is measured in
   processes that have loaded what every task loads (`benchmarks/share.py`), with a service account's key.
 - The process's memory includes Airflow itself, about 130 MB.
 """
