@@ -18,7 +18,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_tuning_provider._errors import refusing_invalid_input
 from airflow_tuning_provider._supervisor import push_xcoms, was_ended
 from airflow_tuning_provider.api.identity import key_filter, own_jobs
-from airflow_tuning_provider.api.inputs import number
+from airflow_tuning_provider.api.inputs import InvalidInputError, number
 from airflow_tuning_provider.api.manifest import manifest
 from airflow_tuning_provider.api.states import Outcome, may_be_joined, outcome
 from airflow_tuning_provider.exceptions import (
@@ -167,6 +167,7 @@ class TuningJobTrigger(BaseTrigger):
         try:
             with refusing_invalid_input():
                 poll_interval = number(self.poll_interval, "poll_interval")
+            await self._show()
             job = await until_ended(
                 self._identity(),
                 self.operation_name
@@ -187,6 +188,20 @@ class TuningJobTrigger(BaseTrigger):
         except TuningError as error:
             return self._event(events.failed(name, error))
         return self._event(events.ended(name))
+
+    async def _show(self) -> None:
+        """Show the link to a job that no worker has stored, as far as its name is known.
+
+        It also asks Airflow's supervisor something before there is any hurry: for the first answer of all, that loads
+        an API server of its own, which takes seconds, in which no trigger's event gets anywhere.
+        """
+        from airflow_tuning_provider.api.calls import Calls
+        from airflow_tuning_provider.links.tuning_job import urls
+
+        if self.end_in_triggerer:
+            with suppress(InvalidInputError):
+                full = Calls(self.project_id, self.location).full_name(self.name)
+                await push_xcoms(self.task_instance, urls({"name": str(full)}))
 
     async def _success(self, job: dict[str, Any]) -> TriggerEvent:
         from airflow.triggers.base import TaskSuccessEvent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from typing import Any
@@ -15,7 +16,7 @@ from airflow_tuning_provider.operators.tuning_job import CreateTuningJobOperator
 from airflow_tuning_provider.triggers import events
 from airflow_tuning_provider.triggers import tuning_job as triggers
 from airflow_tuning_provider.triggers.tuning_job import OperationTrigger, TuningJobTrigger
-from tests.integration.tasks.conftest import BODY, TaskInstance, first_event, rebuilt
+from tests.integration.tasks.conftest import BODY, TaskInstance, first_event, rebuilt, supervised
 
 NAME = "projects/test-project/locations/us-central1/tuningJobs/4711"
 # What version 0.1.0 stores in the metadata database. Never change it: tasks that are deferred during an upgrade
@@ -117,3 +118,30 @@ def test_an_event_of_another_kind_is_no_verdict_on_the_job() -> None:
     for event in (None, {}, {"status": "new"}, {"status": "ended"}, "ended"):
         with pytest.raises(TuningUnavailableError, match="does not know"):
             events.parse(event)
+
+
+def test_link_is_there_while_a_sensor_waits_that_ends_in_the_triggerer(server: Emulator) -> None:
+    ti = TaskInstance()
+    (name,) = server.seed({"state": "JOB_STATE_RUNNING"})
+    waiting_trigger = TuningJobTrigger(
+        gcp_conn_id="google_cloud_default", tuning_job_name=name, poll_interval=0.2, end_in_triggerer=True
+    )
+    waiting_trigger.task_instance = ti  # type: ignore[assignment]
+    at_first: list[dict[str, Any]] = []
+
+    async def wait() -> Any:
+        events_of = waiting_trigger.run()
+        event = asyncio.ensure_future(anext(events_of))
+        await asyncio.sleep(1)
+        assert not event.done()
+        at_first.append(dict(ti.xcoms))
+        server.set_state(name, "JOB_STATE_SUCCEEDED")
+        return await asyncio.wait_for(event, 20)
+
+    with supervised(ti):
+        event = asyncio.run(wait())
+    assert type(event).__name__ == "TaskSuccessEvent"
+    assert list(at_first[0]) == ["tuning_job_url"]
+    assert name.rpartition("/")[2] in at_first[0]["tuning_job_url"]
+    assert ti.xcoms["return_value"]["state"] == "JOB_STATE_SUCCEEDED"
+    assert ti.xcoms["tuning_job_url"] == at_first[0]["tuning_job_url"]
