@@ -45,6 +45,10 @@ _ADVICE: dict[ErrorKind, str] = {
 }
 
 
+def _advice(error: ApiError) -> str:
+    return _ADVICE.get(error.kind, "") if error.advice is None else error.advice
+
+
 def error_from(
     error: ApiError,
     what: str,
@@ -62,7 +66,7 @@ def error_from(
     :param outlook: whether the job may still cost money, and what a retry will do.
     """
     who = f" as {principal}" if principal else ""
-    parts = [f"Could not {what}{who}: {error}", _ADVICE.get(error.kind, ""), outlook]
+    parts = [f"Could not {what}{who}: {error}", _advice(error), outlook]
     return _CLASSES[error.kind](
         "\n".join(part for part in parts if part), tuning_job_name=tuning_job_name, api_error=error
     )
@@ -109,7 +113,7 @@ def given_up(name: str, error: ApiError) -> TuningUnavailableError:
         f"{name} could not be looked at for longer than is tolerated; it goes on and may cost money. The last look: "
         f"{error}"
     )
-    if advice := _ADVICE.get(error.kind):
+    if advice := _advice(error):
         message += f"\n{advice}"
     # Of the class's own kind, so that whoever is told by an event raises the same class.
     return TuningUnavailableError(

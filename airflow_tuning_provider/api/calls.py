@@ -69,10 +69,12 @@ class Calls:
 
     :param project: project where a call names none.
     :param location: location where a call names none.
+    :param source: what these come from, in words.
     """
 
     project: str | None
     location: str | None
+    source: str = "the Airflow connection"
 
     def create(self, job: object, project: str | None = None, location: str | None = None) -> Call[Json]:
         """``POST {parent}/tuningJobs``: not repeatable, the API has no request id.
@@ -220,10 +222,17 @@ class Calls:
 
     def _parent(self, project: str | None, location: str | None) -> tuple[str, str]:
         project, location = project or self.project, location or self.location
-        for field_name, value in (("project_id", project), ("location", location)):
+        wanted = (
+            ("project_id", project, "project", "my-project"),
+            ("location", location, "location", "us-central1"),
+        )
+        for field_name, value, extra, example in wanted:
             if not value:
                 raise InvalidInputError(
-                    field_name, value, "give it to the task, or to the Airflow connection"
+                    field_name,
+                    value,
+                    f"give it to the task ({field_name}={example!r}), or to the extra of {self.source} "
+                    f'({{"{extra}": "{example}"}})',
                 )
         return names.parent(project, location), str(location)
 

@@ -14,9 +14,31 @@ from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import Any
 
-from airflow_tuning_provider.api.inputs import parse_json, shorten
+from airflow_tuning_provider.api.inputs import as_mapping, parse_json, shorten
 
 _SHOWN_VIOLATIONS = 20
+
+# ErrorInfo.reason: https://github.com/googleapis/googleapis/blob/master/google/api/error_reason.proto
+_DISABLED = {
+    "SERVICE_DISABLED": "Enable the API, wait a few minutes, then try again",
+    "BILLING_DISABLED": "Enable billing for the project, wait a few minutes, then try again",
+}
+
+# TuningJob's fields and specs that the discovery document of v1beta1 has and that of v1 has not.
+ONLY_V1BETA1 = frozenset(
+    {
+        "customBaseModel",
+        "distillationSpec",
+        "fullFineTuningSpec",
+        "outputUri",
+        "partnerModelTuningSpec",
+        "reinforcementTuningSpec",
+        "tuningMode",
+        "veoLoraTuningSpec",
+        "veoTuningSpec",
+    }
+)
+"""What a request body can hold in ``v1beta1`` only."""
 
 
 class ErrorKind(Enum):
@@ -61,6 +83,7 @@ class ApiError:
     :param field_violations: every field that the API refused.
     :param retry_after: seconds that the server asked to wait.
     :param sent: whether the request may have reached the server; ``False`` makes any call safe to repeat.
+    :param advice: what to do about it, ``None`` where its kind says all that is known.
     """
 
     kind: ErrorKind
@@ -71,6 +94,12 @@ class ApiError:
     field_violations: tuple[FieldViolation, ...] = field(default=())
     retry_after: float | None = None
     sent: bool = True
+    advice: str | None = None
+
+    @property
+    def disabled(self) -> bool:
+        """Whether the API, or the project's billing, is switched off: no role helps."""
+        return self.reason in _DISABLED
 
     def __str__(self) -> str:
         head = " ".join(str(part) for part in (self.http_status, self.status) if part)
@@ -145,14 +174,35 @@ def parse_error(http_status: int, headers: Mapping[str, str], content: bytes, *,
     delays = (_duration(detail.get("retryDelay")) for detail in details)
     reasons = (_text(detail.get("reason")) for detail in details)
     message = _text(envelope.get("message")) or "the API gave no message"
+    reason = next((reason for reason in reasons if reason), None)
     return ApiError(
         kind_of_status(http_status),
         shorten(message, 4000),
         http_status=http_status,
         status=_text(envelope.get("status")) or None,
-        reason=next((reason for reason in reasons if reason), None),
+        reason=reason,
         field_violations=violations,
         retry_after=next((delay for delay in delays if delay is not None), retry_after),
+        advice=_advice(reason, message, details),
+    )
+
+
+def _advice(reason: str | None, message: str, details: list[Mapping[str, Any]]) -> str | None:
+    if reason in _DISABLED:
+        link = _link(details)
+        return f"{_DISABLED[reason]}: {link}" if link and link not in message else f"{_DISABLED[reason]}."
+    unknown = re.search(r'Unknown name \\?"([A-Za-z]{1,60})\\?"', message)
+    if unknown and unknown[1] in ONLY_V1BETA1:
+        return f"Only v1beta1 of the API knows {unknown[1]}: give api_version='v1beta1'."
+    return None
+
+
+def _link(details: list[Mapping[str, Any]]) -> str | None:
+    """Return the page where Google says that this can be mended: ErrorInfo's, or the first of Help."""
+    urls = [as_mapping(detail.get("metadata")).get("activationUrl") for detail in details]
+    urls += [as_mapping(link).get("url") for detail in details for link in _list(detail.get("links"))]
+    return next(
+        (shorten(url, 500) for url in urls if isinstance(url, str) and url.startswith("https://")), None
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.sdk import BaseHook
 
+from airflow_tuning_provider._compat import AirflowNotFoundException
 from airflow_tuning_provider._errors import error_from, refusing_invalid_input
 from airflow_tuning_provider.api import names
 from airflow_tuning_provider.api.calls import Calls, validate_api_version
@@ -87,7 +89,7 @@ class ConnectedHook(BaseHook):
     def settings(self) -> ConnectionSettings:
         """The connection with the hook's own parameters in place; looked up once."""
         self.check_parameters()
-        connection = self._connection or self.get_connection(self.gcp_conn_id)
+        connection = self._connection or self._defined_connection()
         with refusing_invalid_input():
             settings = settings_from(connection)
             chain = impersonation_chain(self.impersonation_chain)
@@ -97,6 +99,26 @@ class ConnectedHook(BaseHook):
             location=self.location or settings.location,
             impersonation_chain=chain or settings.impersonation_chain,
         )
+
+    def _defined_connection(self) -> Connection:
+        """Look the connection up.
+
+        :raises TuningAuthenticationError: if there is none of that name: no retry brings it about.
+        """
+        try:
+            return self.get_connection(self.gcp_conn_id)
+        except AirflowNotFoundException as error:
+            missing = ApiError(
+                ErrorKind.UNAUTHENTICATED,
+                f"Airflow does not find it ({error})",
+                sent=False,
+                advice=(
+                    "Create it in the UI (Admin, Connections), or by: airflow connections add "
+                    f"{shlex.quote(self.gcp_conn_id)} --conn-type {CONNECTION_TYPE} --conn-extra "
+                    """'{"project": "my-project", "location": "us-central1"}'"""
+                ),
+            )
+            raise error_from(missing, f"use connection {self.gcp_conn_id!r}") from None
 
     def check_parameters(self) -> None:
         """Refuse parameters of the hook itself that cannot be right, whatever the connection says."""
@@ -141,7 +163,7 @@ class ConnectedHook(BaseHook):
         settings = self.settings
         if settings.project is None:
             settings = self._transport.settings  # the credentials may know the project
-        return Calls(settings.project, settings.location)
+        return Calls(settings.project, settings.location, source=f"connection {self.gcp_conn_id!r}")
 
     @property
     def credentials(self) -> Credentials:

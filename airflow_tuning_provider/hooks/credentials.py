@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_tuning_provider.api.endpoints import DEFAULT_UNIVERSE
-from airflow_tuning_provider.api.errors import ApiError, ErrorKind
+from airflow_tuning_provider.api.errors import ApiError, ErrorKind, parse_error
 from airflow_tuning_provider.api.inputs import InvalidInputError, shorten
 
 if TYPE_CHECKING:
@@ -164,9 +165,15 @@ def refresh(credentials: Credentials, timeout: float) -> None:
     raise RefreshError(failure, retryable=True)
 
 
-def error_of(error: Exception) -> ApiError:
-    """Say what a failure to get credentials or a token means. The API itself has not been called."""
+def error_of(error: Exception, credentials: Any = None) -> ApiError:
+    """Say what a failure to get credentials or a token means. The API itself has not been called.
+
+    :param credentials: the credentials that could not get a token.
+    """
     from google.auth import exceptions
+
+    if (denied := _denied_impersonation(error, credentials)) is not None:
+        return denied
 
     transient = (
         isinstance(error, exceptions.TransportError)
@@ -184,6 +191,41 @@ def error_of(error: Exception) -> ApiError:
         reason = shorten(" ".join(str(error.args[0]).split())) if error.args else type(error).__name__
         message = f"no access token could be had: {reason}"
     return ApiError(ErrorKind.UNAVAILABLE if transient else ErrorKind.UNAUTHENTICATED, message, sent=False)
+
+
+def _denied_impersonation(error: Exception, credentials: Any) -> ApiError | None:
+    """Say who may not act as whom, where Google's IAM said so: google-auth names neither."""
+    from google.auth.impersonated_credentials import Credentials as Impersonated
+
+    answer = error.args[1] if len(error.args) > 1 else None
+    if not isinstance(credentials, Impersonated) or not isinstance(answer, str):
+        return None
+    # The status is in the envelope: what is no envelope is a proxy's page.
+    said = parse_error(403, {}, answer.encode(errors="replace"), now=0.0)
+    if said.status not in ("PERMISSION_DENIED", "NOT_FOUND"):
+        return None
+    target = credentials.service_account_email
+    chain = [*(credentials._delegates or ()), target]
+    source = principal(credentials._source_credentials)
+    advice = said.advice
+    if not said.disabled:
+        first = source or "the principal of the connection's own credentials"
+        pairs = zip([first, *chain], chain, strict=False)
+        steps = " and ".join(f"{who} on {whom}" for who, whom in pairs)
+        missing = (
+            "Check that the service account exists, and grant" if said.status == "NOT_FOUND" else "Grant"
+        )
+        advice = f"{missing} the role roles/iam.serviceAccountTokenCreator to {steps}."
+    who = source or "the connection's own credentials"
+    return replace(
+        said,
+        kind=ErrorKind.UNAUTHENTICATED,
+        message=f"{who} may not act as {target}: {said.message}",
+        http_status=None,
+        status=None,
+        sent=False,
+        advice=advice,
+    )
 
 
 def _refused_by_a_busy_service(error: Exception) -> bool:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import random
+import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_tuning_provider import __version__
 from airflow_tuning_provider._errors import error_from
+from airflow_tuning_provider.api import regions
 from airflow_tuning_provider.api.calls import Call
 from airflow_tuning_provider.api.errors import ApiError, ErrorKind
 from airflow_tuning_provider.api.responses import MAX_BODY_BYTES, Answer, bad_response, read
@@ -160,6 +163,8 @@ class Transport:
         # Not google-auth's before_request, by which its sessions authorize: it may refresh the token once
         # more, and it asks Google's IAM about access boundaries in a thread of its own.
         self.credentials.apply(headers)
+        # Behind an own endpoint the location names no host.
+        place = None if self.settings.api_endpoint else call.location
         try:
             # The base class's request: the session's own would authorize a second time.
             with requests.Session.request(
@@ -176,7 +181,7 @@ class Transport:
             ) as response:
                 content = _content(response)
         except (requests.RequestException, HTTPError, OSError) as error:
-            return _transport_error(error)
+            return _transport_error(error, place)
         if isinstance(content, ApiError):
             return content
 
@@ -192,7 +197,10 @@ class Transport:
         found = result(content)
         if isinstance(found, ApiError) and token and token in content:
             # A proxy's page may show the request that it got, and errors quote pages.
-            return result(content.replace(token, b"[token]"))
+            found = result(content.replace(token, b"[token]"))
+        if isinstance(found, ApiError) and found.http_status == 404 and found.status is None and place:
+            # Names of any host below googleapis.com may lead to a front end that knows no such API.
+            return replace(found, message=f"{found.message}. {regions.hint(place) or ''}".rstrip(". ") + ".")
         return found
 
     def _refresh_if(self, needed: Callable[[], bool]) -> ApiError | None:
@@ -214,7 +222,7 @@ class Transport:
             try:
                 auth.refresh(self.credentials, self._request_timeout)
             except GoogleAuthError as error:
-                failure = auth.error_of(error)
+                failure = auth.error_of(error, self.credentials)
             else:
                 failure = None
             self._refreshed = time.monotonic(), failure
@@ -233,8 +241,11 @@ def _content(response: Response) -> bytes | ApiError:
     return b"".join(chunks)
 
 
-def _transport_error(error: Exception) -> ApiError:
-    """Say what a failed exchange means; whether the request was sent is known from the connection alone."""
+def _transport_error(error: Exception, location: str | None) -> ApiError:
+    """Say what a failed exchange means; whether the request was sent is known from the connection alone.
+
+    :param location: the location that the host's name was made of.
+    """
     from urllib3 import exceptions
 
     from airflow_tuning_provider.hooks.adapter import NotConnected
@@ -265,9 +276,23 @@ def _transport_error(error: Exception) -> ApiError:
             sent=sent,
         )
     unreachable = isinstance(cause, exceptions.NewConnectionError)
+    unknown = None if location is None or sent else regions.hint(location)
+    if unknown and (lookup := _failed_lookup(cause)) is not None:
+        # A name service that is away for the moment says otherwise (EAI_AGAIN): that may pass.
+        lasting = lookup.errno in (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", None))
+        kind = ErrorKind.BAD_REQUEST if lasting else ErrorKind.UNAVAILABLE
+        return ApiError(kind, f"the host of location {location!r} is not found. {unknown}", sent=False)
     if isinstance(cause, (exceptions.TimeoutError, TimeoutError)) and not unreachable:
         return ApiError(ErrorKind.UNAVAILABLE, "no whole answer within request_timeout", sent=sent)
     return ApiError(ErrorKind.UNAVAILABLE, f"the connection failed: {cause}", sent=sent)
+
+
+def _failed_lookup(error: BaseException) -> socket.gaierror | None:
+    """Return why a host's name could not be looked up; urllib3 before version 2 has no class of its own for it."""
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(seen, socket.gaierror):
+        seen = seen.__cause__ or seen.__context__
+    return seen
 
 
 def _is_wrong_host(error: BaseException) -> bool:

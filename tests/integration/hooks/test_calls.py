@@ -125,7 +125,9 @@ class TestScope:
         self, hooks: Hooks, emulator: Emulator, connect: Connect
     ) -> None:
         connect(api_endpoint=emulator.url, location=None)
-        with pytest.raises(TuningInvalidInputError, match=r"location=None .* to the Airflow connection"):
+        with pytest.raises(
+            TuningInvalidInputError, match=r"location=None .* the extra of connection 'google_cloud_default'"
+        ):
             hooks().create_tuning_job(BODY)
 
     @pytest.mark.parametrize(
