@@ -92,11 +92,11 @@ def _judge(
         return Finding(job, False, "its task instance is not among those looked at, or was deleted")
     who, state, owner = states[labels[KEY_LABEL]]
     if state not in ended:
-        return Finding(job, False, f"{who} is {state or 'about to run'} and waits for it")
+        return Finding(job, False, f"{who} is {state or 'about to run'}, and waits for it")
     age = now - (parse_time(job.get("createTime")) or now)
     if age < min_age:
-        return Finding(job, False, f"{who} is {state}, but the job is younger than {min_age:g} s")
-    return Finding(job, True, f"{who} is {state}: nothing waits for it", owner)
+        return Finding(job, False, f"{who} has ended ({state}), but the job is younger than {min_age:g} s")
+    return Finding(job, True, f"{who} has ended ({state}), and nothing waits for the job", owner)
 
 
 def _states_by_key(

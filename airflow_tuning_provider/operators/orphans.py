@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow_tuning_provider._errors import refusing_invalid_input
-from airflow_tuning_provider._supervisor import ENDED_TASK_STATES
 from airflow_tuning_provider._tasks.scope import SCOPE_FIELDS, TuningTask, deployment_name
+from airflow_tuning_provider._tasks.sweep import check_deployment, sweep
 from airflow_tuning_provider.api.identity import (
     DAG_LABEL,
-    KEY_LABEL,
     RUN_LABEL,
     TASK_LABEL,
     label_value,
     labels_of,
 )
 from airflow_tuning_provider.api.inputs import InvalidInputError, number
-from airflow_tuning_provider.api.orphans import Finding, judge
-from airflow_tuning_provider.exceptions import TuningBadRequestError, TuningNotFoundError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-
-    from airflow_tuning_provider.hooks.tuning_job import TuningJobHook
-
-
-_LISTED = "nextPageToken,tuningJobs(name,state,createTime,labels)"
 
 
 class CancelOrphanedTuningJobsOperator(TuningTask):
@@ -87,51 +77,26 @@ class CancelOrphanedTuningJobsOperator(TuningTask):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Look at the jobs and their task instances, report, and cancel the orphans unless ``dry_run``."""
-        dry_run = self.flag("dry_run")
+        dry_run, deployment = self.flag("dry_run"), deployment_name()
         with refusing_invalid_input():
             dag_ids = self._dag_ids()
             min_age = 0.0 if str(self.min_age) in ("0", "0.0") else number(self.min_age, "min_age")
-            if not dry_run and not deployment_name():
-                # Another Airflow with the same DAG ids would have the same keys, and its live jobs be orphans here.
-                raise InvalidInputError(
-                    "dry_run",
-                    dry_run,
-                    "give this Airflow a name in [vertex_ai_tuning] deployment first: without one, jobs of another "
-                    "Airflow that has the same DAGs cannot be told from its own",
-                )
-        # Jobs first: a task that ends in between leaves no job behind that it did not know of.
+            check_deployment(dry_run, deployment)
         with self.make_hook() as hook:
-            jobs = [
-                job
-                for job in hook.list_tuning_jobs(page_size=1000, fields=_LISTED)
-                if self._wanted(job, dag_ids)
-            ]
-            states = {dag_id: context["ti"].get_task_states(dag_id=dag_id) for dag_id in dag_ids}
-            findings = judge(
-                jobs,
-                states,
-                ended=ENDED_TASK_STATES,
-                deployment=deployment_name(),
-                now=time.time(),
+            swept = sweep(
+                hook,
+                lambda _: dag_ids,
+                context["ti"].get_task_states,
+                wanted=lambda job: self._wanted(job, dag_ids),
+                deployment=deployment,
                 min_age=min_age,
+                dry_run=dry_run,
+                log=self.log,
             )
-            self._report(findings)
-            orphans = [finding.name for finding in findings if finding.orphan]
-            cancelled = []
-            for finding in findings:
-                if finding.orphan and not dry_run and self._is_orphan_still(context, finding):
-                    cancelled += [finding.name] if self._cancel(hook, finding.name) else []
-        self.log.info(
-            "%d jobs under way, %d orphans, %d cancelled%s.",
-            len(findings),
-            len(orphans),
-            len(cancelled),
-            " (dry_run)" if dry_run else "",
-        )
         return {
-            "orphans": orphans,
-            "cancelled": cancelled,
-            "left_alone": {finding.name: finding.reason for finding in findings if not finding.orphan},
+            "orphans": swept.orphans,
+            "cancelled": list(swept.cancelled),
+            "left_alone": {finding.name: finding.reason for finding in swept.findings if not finding.orphan},
         }
 
     def _dag_ids(self) -> list[str]:
@@ -145,39 +110,7 @@ class CancelOrphanedTuningJobsOperator(TuningTask):
         labels = labels_of(job)
         wanted = {TASK_LABEL: self.filter_task_id, RUN_LABEL: self.filter_run_id}
         return (
-            KEY_LABEL in labels
-            and labels.get(DAG_LABEL) in {label_value(dag_id) for dag_id in dag_ids}
+            labels.get(DAG_LABEL) in {label_value(dag_id) for dag_id in dag_ids}
             and all(labels.get(label) == label_value(value) for label, value in wanted.items() if value)
             and self.filter_state in (None, "", job.get("state"))
         )
-
-    def _report(self, findings: Sequence[Finding]) -> None:
-        for finding in findings:
-            verdict = "orphan" if finding.orphan else "left alone"
-            self.log.info("%s: %s, %s.", finding.name, verdict, finding.reason)
-
-    def _is_orphan_still(self, context: Context, finding: Finding) -> bool:
-        """Ask for this one task instance: it may have been cleared meanwhile.
-
-        In the answer for a whole DAG the mapped ``tune[1]`` and a task ``tune_1`` have the same name.
-        """
-        owner = finding.owner
-        if owner is None:
-            return False
-        states = context["ti"].get_task_states(
-            dag_id=owner.dag_id, task_ids=[owner.task_id], run_ids=[owner.run_id], map_index=owner.map_index
-        )
-        found = set(states.get(owner.run_id, {}).values())
-        if found and found <= ENDED_TASK_STATES:
-            return True
-        self.log.info(
-            "%s: left alone, its task instance is %s.", finding.name, ", ".join(map(str, found)) or "gone"
-        )
-        return False
-
-    def _cancel(self, hook: TuningJobHook, name: str) -> bool:
-        # It may have ended in the meantime: then there is nothing to cancel.
-        with suppress(TuningBadRequestError, TuningNotFoundError):
-            hook.cancel_tuning_job(name)
-            return True
-        return False

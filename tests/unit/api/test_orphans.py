@@ -36,8 +36,8 @@ def judge(*jobs: dict[str, Any], deployment: str = "", min_age: float = 0.0) -> 
 @pytest.mark.parametrize(
     ("found", "orphan", "reason"),
     [
-        (job(), True, "nothing waits for it"),
-        (job("map", map_index=3), True, "nothing waits for it"),
+        (job(), True, "nothing waits for the job"),
+        (job("map", map_index=3), True, "nothing waits for the job"),
         (job("busy"), False, "waits for it"),
         (job("unheard-of"), False, "was deleted"),
         (job(keep=True), False, "outlive its task"),
