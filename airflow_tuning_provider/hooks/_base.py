@@ -13,7 +13,7 @@ from airflow.sdk import BaseHook
 from airflow_tuning_provider._compat import AirflowNotFoundException
 from airflow_tuning_provider._errors import error_from, refusing_invalid_input
 from airflow_tuning_provider.api import names
-from airflow_tuning_provider.api.calls import Calls, validate_api_version
+from airflow_tuning_provider.api.calls import Call, Calls, validate_api_version
 from airflow_tuning_provider.api.errors import ApiError, ErrorKind
 from airflow_tuning_provider.api.inputs import InvalidInputError
 from airflow_tuning_provider.api.retry import RetryPolicy
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from google.auth.credentials import Credentials
     from google.auth.transport.requests import AuthorizedSession
 
+T = TypeVar("T")
 _Hook = TypeVar("_Hook", bound="ConnectedHook")
 
 DEFAULT_REQUEST_TIMEOUT = 60.0
@@ -213,6 +214,19 @@ class ConnectedHook(BaseHook):
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+    def fetch_token(self) -> ApiError | None:
+        """Get an access token where none is at hand; return why that cannot be done."""
+        return self._transport.fetch_token()
+
+    def attempt(self, call: Call[T], *, anonymous: bool = False) -> T | ApiError:
+        """Send a call in one attempt; an error is a value.
+
+        :param anonymous: send no credentials.
+        """
+        if anonymous:
+            return self._transport.attempt_without_token(call)
+        return self._transport.attempt(call)
 
     def trouble_with(self, action: Callable[[], None]) -> ApiError | None:
         """Do something with the connection, and return what was wrong with it: the error of an attempt."""

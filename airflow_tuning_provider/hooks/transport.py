@@ -99,7 +99,7 @@ class Transport:
 
     def attempt(self, call: Call[T]) -> T | ApiError:
         """Send a call once; a token that is refused is replaced once, as it may have been revoked early."""
-        failure = self._refresh_if(lambda: not self.credentials.valid)
+        failure = self.fetch_token()
         if failure is not None:
             return failure
         token = self.credentials.token
@@ -112,6 +112,17 @@ class Transport:
                     return failure
             return self._send(self.session, call, self._request_timeout)
         return result
+
+    def fetch_token(self) -> ApiError | None:
+        """Get a token if there is none that is valid; return why that cannot be done."""
+        return self._refresh_if(lambda: not self.credentials.valid)
+
+    def attempt_without_token(self, call: Call[T]) -> T | ApiError:
+        """Send a call once, to a host that is not to see the token."""
+        from airflow_tuning_provider.hooks.adapter import new_session
+
+        with new_session() as session:
+            return self._send(session, call, self._request_timeout, anonymous=True)
 
     def send_alone(self, call: Call[T], timeout: float) -> T:
         """Send a call once, over a connection of its own, with the token at hand unless that is no good any more.
@@ -146,7 +157,8 @@ class Transport:
 
     def prepare(self, call: Call[Any]) -> tuple[str, dict[str, str], bytes | None]:
         """Return URL, headers and body of a call; the headers carry no credentials."""
-        url = call.url(self.settings.base_url(call.location), self._api_version)
+        base_url = self.settings.base_url(call.location) if call.location else ""
+        url = call.url(base_url, self._api_version)
         headers = {"Accept": "application/json", "User-Agent": USER_AGENT, "X-Goog-Api-Client": CLIENT}
         body = None
         if call.body is not None:
@@ -154,7 +166,9 @@ class Transport:
             headers["Content-Type"] = "application/json; charset=utf-8"
         return url, headers, body
 
-    def _send(self, session: Session, call: Call[T], timeout: float) -> T | ApiError:
+    def _send(
+        self, session: Session, call: Call[T], timeout: float, *, anonymous: bool = False
+    ) -> T | ApiError:
         import requests
         from urllib3.exceptions import HTTPError  # what reading a body raises
         from urllib3.util import Timeout
@@ -162,9 +176,10 @@ class Transport:
         url, headers, body = self.prepare(call)
         # Not google-auth's before_request, by which its sessions authorize: it may refresh the token once
         # more, and it asks Google's IAM about access boundaries in a thread of its own.
-        self.credentials.apply(headers)
+        if not anonymous:
+            self.credentials.apply(headers)
         # Behind an own endpoint the location names no host.
-        place = None if self.settings.api_endpoint else call.location
+        place = None if self.settings.api_endpoint else call.location or None
         try:
             # The base class's request: the session's own would authorize a second time.
             with requests.Session.request(

@@ -19,7 +19,6 @@ from airflow_tuning_provider.api.inputs import number
 from airflow_tuning_provider.api.sights import Board, Sights
 from airflow_tuning_provider.api.waiting import DEFAULT_ERROR_BUDGET, End, Wait
 from airflow_tuning_provider.exceptions import TuningBadRequestError
-from airflow_tuning_provider.hooks import credentials as auth
 from airflow_tuning_provider.hooks._base import RENEW_AFTER, ConnectedHook
 
 
@@ -194,14 +193,16 @@ class TuningJobHook(ConnectedHook):
             return self._transport.perform(self._calls.generate(model, contents, body))
 
     def test_connection(self) -> tuple[bool, str]:
-        """List one tuning job of the connection's project and location; for the UI's Test button."""
+        """Say in a sentence what works of the connection and what is missing; for the UI's Test button.
+
+        It creates nothing: it gets a token and lists one tuning job, see
+        :mod:`airflow_tuning_provider.hooks.diagnosis`.
+        """
+        from airflow_tuning_provider.hooks.diagnosis import diagnose, sentence
+
         try:
-            with refusing_invalid_input():
-                call = self._calls.page(page_size=1)
-                self._transport.perform(call)
-            who, endpoint = auth.principal(self.credentials), self.settings.api_endpoint
-            text = f"Tuning jobs can be listed in {call.path}" + (f" as {who}." if who else ".")
-            return True, f"{text} API endpoint: {endpoint}" if endpoint else text
+            findings = diagnose(self)
+            return all(finding.works is not False for finding in findings), sentence(findings)
         except Exception as error:  # noqa: BLE001 - the button shows whatever went wrong
             return False, str(error)
         finally:

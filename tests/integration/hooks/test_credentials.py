@@ -121,7 +121,7 @@ class TestServiceAccountKey:
         assert hook.get_tuning_job(hook.create_tuning_job(BODY)["name"])
         good, message = hook.test_connection()
         assert good
-        assert f"as {EMAIL}." in message
+        assert f"credentials (acting as {EMAIL})" in message
 
     def test_one_token_serves_many_calls(
         self, hooks: Hooks, api: Server, tokens: TokenServer, connect: Connect
