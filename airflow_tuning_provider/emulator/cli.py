@@ -18,6 +18,10 @@ from airflow_tuning_provider.emulator.settings import Settings
 from airflow_tuning_provider.emulator.store import StateFileError, Store
 
 _DEFAULTS = Settings()
+_REAL_DATA = (
+    "without STORAGE_EMULATOR_HOST they would be read from Google Cloud with your own credentials, for anyone who "
+    "reaches this server; give --token to allow it for those who know the token"
+)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -70,8 +74,8 @@ def parser() -> argparse.ArgumentParser:
         "--datasets",
         choices=("auto", "read", "skip"),
         default=_DEFAULTS.datasets,
-        help="whether to read the gs:// data sets; auto reads them when STORAGE_EMULATOR_HOST is set or "
-        "Google credentials are found (default: %(default)s)",
+        help="whether to read the gs:// data sets; auto reads them when STORAGE_EMULATOR_HOST is set, "
+        "or Google credentials are found and --token is given (default: %(default)s)",
     )
     p.add_argument(
         "--retired-models",
@@ -138,6 +142,11 @@ def settings_from(arguments: Sequence[str] | None) -> tuple[argparse.ArgumentPar
         p.error("argument --token: got an empty value; give the token to accept, or leave the option out")
     _check_tls(p, values.tls_cert, values.tls_key)
     read = values.datasets == "read" or (values.datasets == "auto" and datasets.can_read())
+    if read and values.token is None and not datasets.is_emulated():
+        if values.datasets == "read":
+            p.error(f"argument --datasets: {_REAL_DATA}; or set STORAGE_EMULATOR_HOST")
+        print(f"Data sets are not read: {_REAL_DATA}. Statistics are made up.", file=sys.stderr, flush=True)
+        values.datasets, read = "skip", False
     if read and not _has_storage_client():
         if values.datasets == "read":
             p.error(

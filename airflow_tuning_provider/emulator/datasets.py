@@ -68,9 +68,14 @@ class Dataset:
         return len(self.input_tokens)
 
 
+def is_emulated() -> bool:
+    """Tell whether data sets come from an emulator of Cloud Storage, and not with anybody's credentials."""
+    return bool(os.environ.get("STORAGE_EMULATOR_HOST"))
+
+
 def can_read() -> bool:
     """Tell, without asking the network, whether data sets in Cloud Storage can be read."""
-    if os.environ.get("STORAGE_EMULATOR_HOST"):
+    if is_emulated():
         return True
     explicit = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
     if explicit:
@@ -102,7 +107,7 @@ def _download(uri: str, file: IO[bytes]) -> None:
 
     bucket, _, name = uri.removeprefix("gs://").partition("/")
     try:
-        if os.environ.get("STORAGE_EMULATOR_HOST"):
+        if is_emulated():
             client = storage.Client(project="emulator", credentials=AnonymousCredentials())
         else:
             client = storage.Client()

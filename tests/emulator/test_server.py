@@ -57,6 +57,32 @@ def test_a_bad_option_is_named(arguments: list[str], said: list[str]) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.fixture
+def developer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A machine with somebody's own credentials for Google Cloud."""
+    (tmp_path / "application_default_credentials.json").write_text("{}")
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
+    for name in ("STORAGE_EMULATOR_HOST", "GOOGLE_APPLICATION_CREDENTIALS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("developer")
+def test_a_developer_s_credentials_read_no_real_data_for_whoever_comes() -> None:
+    done = run("--datasets", "read", "--port", "0")
+    assert done.returncode == 2
+    assert "with your own credentials, for anyone who reaches this server; give --token" in done.stderr
+    with Emulator() as emulator:
+        assert "Data sets are not read: without STORAGE_EMULATOR_HOST" in emulator.log
+        assert "data sets not read)" in emulator.log
+
+
+@pytest.mark.usefixtures("developer")
+@pytest.mark.parametrize("datasets", ["auto", "read"])
+def test_those_who_know_the_token_may_have_real_data_read(datasets: str) -> None:
+    with Emulator(datasets=datasets, token="secret") as emulator:
+        assert "not read" not in emulator.log
+
+
 @pytest.mark.parametrize("package", ["fastapi", "uvicorn"])
 def test_a_missing_package_is_named_with_its_extra(tmp_path: Path, package: str) -> None:
     (tmp_path / "sitecustomize.py").write_text(f"import sys\nsys.modules[{package!r}] = None\n")
