@@ -76,7 +76,7 @@ def job_error(job: Mapping[str, Any], *, retry: str = "", final: bool = False) -
     """Return the exception for a job that ended without success, ``None`` for any other job.
 
     :param job: the job as the API returned it.
-    :param retry: a sentence on what a retry of the task will do.
+    :param retry: a sentence on what a retry of the task will do; empty where there is no task.
     :param final: whether a retry of the task cannot help, as for a sensor: an ended job stays ended.
     """
     ended = outcome(str(job.get("state")))
@@ -84,11 +84,11 @@ def job_error(job: Mapping[str, Any], *, retry: str = "", final: bool = False) -
         return None
     name = as_text(job.get("name"))
     if ended is Outcome.CANCELLED:
-        if not final:
+        if retry and not final:
             retry = "The task is not retried: somebody cancelled the job. Clear the task to create a new one."
         return TuningJobCancelledError(failure.describe(job, retry=retry), tuning_job_name=name)
     permanent = failure.is_permanent(job)
-    if permanent and not final:
+    if permanent and retry and not final:
         retry = (
             "The task is not retried: its model is there. Clear the task to pay for a new job."
             if failure.uploaded_model(job)

@@ -59,6 +59,8 @@ def get_provider_info() -> dict[str, Any]:
             f"{_MODULES}.links.tuning_job.TunedModelLink",
             f"{_MODULES}.links.tuning_job.TunedEndpointLink",
         ],
+        # Airflow 3.1 does not know it: there, python -m airflow_tuning_provider.
+        "cli": [f"{_MODULES}.cli.definition.get_cli_commands"],
         "config": {
             CONFIG_SECTION: {
                 "description": "Gemini tuning jobs on Vertex AI.",

@@ -142,7 +142,7 @@ class PayingTask(WaitingOperator):
         if outcome(state).ended:
             return self.ended(context, job)
         self.log.info(
-            "%s is %s. It costs money until it ends. %s", name, in_words(state), tuning_job_url(name)
+            "The tuning job is %s, and costs money until it ends: %s", in_words(state), tuning_job_url(name)
         )
         # A person who clears the task gives a job that goes on its time anew. One that has just been created began
         # now, whatever the API's clock says.

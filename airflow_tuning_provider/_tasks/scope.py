@@ -101,13 +101,13 @@ class TuningTask(BaseOperator):
         result = manifest(job)
         counts = ("example_count", "billable_token_count", "truncated_example_count", "dropped_example_count")
         self.log.info(
-            "Tuned model %s, endpoint %s. Prepared for %s, ran for %s; %s examples, %s billable tokens a pass, "
-            "%s truncated, %s dropped.",
-            result["tuned_model"],
-            result["endpoint"],
+            "Got a tuned model after %s pending and %s running. In one pass over the data: examples %s, billable "
+            "tokens %s, truncated examples %s, dropped examples %s. Endpoint %s, model %s",
             in_words(result["pending_seconds"]),
             in_words(result["running_seconds"]),
             *("unknown" if result[key] is None else result[key] for key in counts),  # type: ignore[literal-required]
+            result["endpoint"],
+            result["tuned_model"],
         )
         if result["state"] == JobState.PARTIALLY_SUCCEEDED.value:
             self.log.warning(

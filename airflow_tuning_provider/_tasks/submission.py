@@ -336,14 +336,16 @@ class Submission:
                 if decision.keep is None:
                     raise self._not_cancelled(name, error) from error
                 self._log.error(
-                    "%s is one job too many for this task, and could not be cancelled: it may go on and cost money. "
-                    "Cancel it by hand. %s",
-                    name,
+                    "Could not cancel a job that is one too many for this task: it may go on and cost money. Cancel "
+                    "it by hand. %s · %s",
                     error,
+                    name,
                 )
                 continue
             if decision.keep is not None:
-                self._log.warning("%s was one job too many for this task: asked for its cancellation.", name)
+                self._log.warning(
+                    "Asked for the cancellation of a job that is one too many for this task · %s", name
+                )
                 continue
             seen = self._hook.look(name)
             # A rebase names what it starts from; the job that comes of it does not.
@@ -352,9 +354,9 @@ class Submission:
             if is_named(job, self._elsewhere):
                 changed = ["project or location", *changed]
             self._log.warning(
-                "%s was created for this task with other input (%s): asked for its cancellation.",
-                name,
+                "Asked for the cancellation of a job that was created for this task with other input (%s) · %s",
                 ", ".join(changed) or "a field that is no longer given",
+                name,
             )
 
     @staticmethod
@@ -369,7 +371,7 @@ class Submission:
 
     def _make_room(self, job: Job) -> WaitFor:
         name = str(job["name"])
-        self._log.info("Waiting for the end of %s before a new job is created.", name)
+        self._log.info("Waiting for the end of a job before a new one is created · %s", name)
         if self._attempt.deadline is not None and time.time() >= self._attempt.deadline:
             raise TuningWaitTimeoutError(
                 f"{name} has to end first, and did not in time. Nothing was created; a retry of the task waits for it "
@@ -390,12 +392,12 @@ class Submission:
                 raise self._unseen(name, error) from error
             if outcome(state) is Outcome.SUCCEEDED:
                 self._log.info(
-                    "%s has already succeeded for this task with the same input: returning its result at no cost. "
-                    "To pay for another, clear the task with force_new.",
+                    "Returning, at no cost, the result of the job that has succeeded for this task with the same "
+                    "input. To pay for another, set force_new and clear the task · %s",
                     name,
                 )
         else:
-            self._log.info("Found %s, created for this task before: joining it.", name)
+            self._log.info("Joining the job that was created for this task before · %s", name)
         self._work.adopt(name)
         self._remember(name)
         return job

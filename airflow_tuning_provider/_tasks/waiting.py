@@ -231,7 +231,7 @@ class WaitingTask(TuningTask):
         self.attempt.blind_since = self.attempt.blind_since or now
         if now - self.attempt.blind_since >= SIGHT_SECONDS:
             raise TuningUnavailableError(f"{name} {trouble}\n{JOINED}", tuning_job_name=name)
-        self.log.warning("Looking again: %s %s", name, trouble)
+        self.log.warning("Looking again, as it %s · %s", trouble.rstrip("."), name)
         return self.pause()
 
     # -- waiting ---------------------------------------------------------------------------------------
@@ -285,7 +285,7 @@ class WaitingTask(TuningTask):
 
     def _defer(self, what: WaitFor) -> NoReturn:
         if what.name is not None:
-            self.log.info("Waiting for %s in the triggerer.", what.name)
+            self.log.info("Waiting in the triggerer · %s", what.name)
         now = time.time()
         # A pause that is late is no reason to cancel: only the deadline is.
         end = self.attempt.deadline if what.name is None else what.until

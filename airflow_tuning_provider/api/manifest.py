@@ -143,9 +143,14 @@ def in_words(seconds: float | None) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    days, rest_of_day = divmod(hours, 24)
+    if days > 1:
+        parts = ((days, "days"), (rest_of_day, "h"))
+    elif hours:
+        parts = ((hours, "h"), (minutes, "min"))
+    else:
+        parts = ((minutes, "min"), (rest, "s"))
+    return " ".join(f"{value} {unit}" for value, unit in parts if value) or "0 s"
 
 
 def _hyper_parameters(job: Mapping[str, Any]) -> dict[str, Any]:

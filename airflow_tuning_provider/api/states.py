@@ -44,7 +44,7 @@ class JobState(str, Enum):
 _TABLE: dict[str, tuple[Outcome, str]] = {
     JobState.UNSPECIFIED.value: (Outcome.WAITING, "in no stated state"),
     JobState.QUEUED.value: (Outcome.WAITING, "queued"),
-    JobState.PENDING.value: (Outcome.WAITING, "being prepared"),
+    JobState.PENDING.value: (Outcome.WAITING, "pending"),
     JobState.RUNNING.value: (Outcome.WAITING, "running"),
     JobState.PAUSED.value: (Outcome.WAITING, "paused"),
     JobState.UPDATING.value: (Outcome.WAITING, "being updated"),
@@ -71,6 +71,11 @@ def in_words(state: str) -> str:
     """Describe a state as the task log tells it."""
     known = _TABLE.get(state)
     return known[1] if known else f"in state {state}, which this provider does not know"
+
+
+def as_headline(words: str) -> str:
+    """Return ``words`` with a capital, as a line of the task log begins."""
+    return words[:1].upper() + words[1:]
 
 
 def has_ended_in_words(state: str) -> str:

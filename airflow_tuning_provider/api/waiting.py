@@ -19,7 +19,7 @@ from airflow_tuning_provider.api.manifest import data_stats, in_words, parse_tim
 from airflow_tuning_provider.api.names import is_operation
 from airflow_tuning_provider.api.polling import next_delay
 from airflow_tuning_provider.api.retry import RetryPolicy
-from airflow_tuning_provider.api.states import has_ended_in_words, is_known, outcome
+from airflow_tuning_provider.api.states import JobState, as_headline, is_known, outcome
 from airflow_tuning_provider.api.states import in_words as state_in_words
 
 DEFAULT_ERROR_BUDGET = 3600.0
@@ -62,14 +62,14 @@ class View:
     :param state: its state.
     :param words: the state in words.
     :param ended: whether it has ended.
-    :param sentence: a verb and the state in words, with the progress where the API tells.
+    :param progress: how far it is, where the API tells.
     :param known: whether this version of the provider knows the state.
     """
 
     state: str
     words: str
     ended: bool
-    sentence: str
+    progress: str = ""
     known: bool = True
 
 
@@ -82,17 +82,13 @@ def view_job(job: Mapping[str, Any]) -> View:
 @lru_cache(maxsize=1024)
 def _view_of(state: str, progress: str) -> View:
     ended = outcome(state).ended
-    words = state_in_words(state)
-    sentence = has_ended_in_words(state) if ended else f"is {words}{progress}"
-    return View(state, words, ended, sentence, is_known(state))
+    return View(state, state_in_words(state), ended, "" if ended else progress, is_known(state))
 
 
 def view_operation(operation: Mapping[str, Any]) -> View:
     """See a long-running operation."""
     done = operation.get("done") is True
-    return (
-        View("DONE", "done", True, "is done") if done else View("RUNNING", "under way", False, "is under way")
-    )
+    return View("DONE", "done", True) if done else View("RUNNING", "under way", False)
 
 
 def view(name: str, seen: Mapping[str, Any]) -> View:
@@ -108,12 +104,14 @@ class Wait:
     :param poll_interval: upper bound of the seconds between looks.
     :param deadline: epoch seconds at which to stop waiting, ``None`` for never.
     :param error_budget: seconds of uninterrupted transient errors that are tolerated.
+    :param heartbeat: seconds between log lines while nothing changes.
     """
 
     name: str
     poll_interval: float
     deadline: float | None = None
     error_budget: float = DEFAULT_ERROR_BUDGET
+    heartbeat: float = HEARTBEAT
     _began: float | None = None
     _created: tuple[object, float | None] = (None, None)
     _seen: View | None = None
@@ -140,7 +138,7 @@ class Wait:
 
     def _saw(self, seen: Mapping[str, Any], *, now: float, tick: float, random: float) -> Step:
         found = view(self.name, seen)
-        news = (*self._recovered(tick), *self._story(found, tick))
+        news = (*self._recovered(tick), *self._story(seen, found, now, tick))
         if found.ended:
             return Step(end=End.ENDED, news=news)
         if self.deadline is not None and now >= self.deadline:
@@ -171,12 +169,11 @@ class Wait:
         remaining = self._remaining(now)
         delay = min(delay, self.poll_interval if remaining is None else min(self.poll_interval, remaining))
         news: tuple[tuple[int, str], ...] = ()
-        if self._failures == 1 or tick - self._told >= HEARTBEAT:
+        if self._failures == 1 or tick - self._told >= self.heartbeat:
             self._told = tick
-            text = (
-                f"Could not look at {self.name} ({self._failures}. time, for {in_words(failing)}): {error} "
-                "It is not affected; looking again."
-            )
+            often = f" {self._failures} times in a row, for {in_words(failing)}" if self._failures > 1 else ""
+            why = str(error).rstrip(".")
+            text = f"Could not look{often}: {why}. Looking again: the job is not affected · {self.name}"
             news = ((logging.WARNING, text),)
         return Step(delay=delay, news=news)
 
@@ -208,19 +205,43 @@ class Wait:
         self._refused_since = None
         return [(logging.INFO, text)]
 
-    def _story(self, view: View, tick: float) -> list[tuple[int, str]]:
+    def _story(self, seen: Mapping[str, Any], view: View, now: float, tick: float) -> list[tuple[int, str]]:
+        """Say what is new: the verb first and the long name last, as windows are narrow."""
         before, self._seen = self._seen, view
         if before is None or view.state != before.state:
-            spent = f", after {in_words(tick - self._since)} {before.words}" if before else ""
+            spent = ""
+            if before is not None:
+                left, entered = _entered(seen, before.state), _entered(seen, view.state)
+                # The API's times where it tells both: then the durations of a job agree, whoever tells them.
+                known = left is not None and entered is not None and entered >= left
+                lasted = entered - left if known else tick - self._since  # type: ignore[operator]
+                spent = (
+                    f" after {in_words(lasted)} {before.words}"
+                    if before.known
+                    else f" after {in_words(lasted)}"
+                )
             self._since = self._told = tick
+            headline = as_headline(view.words)
             if view.known:
-                return [(logging.INFO, f"{self.name} {view.sentence} ({view.state}){spent}.")]
-            return [(logging.WARNING, f"{self.name} {view.sentence}{spent}. Waiting on.")]
-        if tick - self._told >= HEARTBEAT:
+                return [(logging.INFO, f"{headline}{spent}{view.progress} · {self.name}")]
+            return [(logging.WARNING, f"{headline}{',' if spent else ''}{spent}; waiting on · {self.name}")]
+        if tick - self._told >= self.heartbeat:
             self._told = tick
-            still = view.sentence.replace("is ", "is still ", 1)
-            return [(logging.INFO, f"{self.name} {still}, for {in_words(tick - self._since)}.")]
+            entered = _entered(seen, view.state)
+            lasted = now - entered if entered is not None and now >= entered else tick - self._since
+            return [
+                (logging.INFO, f"Still {view.words} after {in_words(lasted)}{view.progress} · {self.name}")
+            ]
         return []
+
+
+def _entered(job: Mapping[str, Any], state: str) -> float | None:
+    """Return when a job came into a state, where its time stamps tell."""
+    if state in (JobState.QUEUED.value, JobState.PENDING.value):
+        return parse_time(job.get("createTime"))
+    if state == JobState.RUNNING.value:
+        return parse_time(job.get("startTime"))
+    return parse_time(job.get("endTime")) if outcome(state).ended else None
 
 
 _PHASES = {
@@ -245,5 +266,5 @@ def _progress(job: Mapping[str, Any]) -> str:
         if steps:
             parts.append(f"step {steps} of {total}" if total else f"step {steps}")
         elif epochs:
-            parts.append(f"{epochs} epochs done")
+            parts.append(f"{epochs} epoch{'' if epochs == 1 else 's'} done")
     return f", {', '.join(parts)}" if parts else ""

@@ -167,6 +167,11 @@ class ConnectedHook(BaseHook):
         return Calls(settings.project, settings.location, source=f"connection {self.gcp_conn_id!r}")
 
     @property
+    def calls(self) -> Calls:
+        """The calls on the tuning API, with this hook's project and location where they name none."""
+        return self._calls
+
+    @property
     def credentials(self) -> Credentials:
         """The Google credentials that every call of this hook uses."""
         return self._transport.credentials

@@ -21,7 +21,7 @@ from airflow_tuning_provider.exceptions import TuningError
 from airflow_tuning_provider.hooks import credentials as auth
 
 if TYPE_CHECKING:
-    from airflow_tuning_provider.hooks.tuning_job import TuningJobHook
+    from airflow_tuning_provider.hooks._base import ConnectedHook
 
 Json = dict[str, Any]
 
@@ -50,7 +50,7 @@ class Finding:
     remedy: str = ""
 
 
-def diagnose(hook: TuningJobHook, *, bucket: str | None = None) -> list[Finding]:
+def diagnose(hook: ConnectedHook, *, bucket: str | None = None) -> list[Finding]:
     """Look at a connection step by step; what depends on something that does not work is not looked at.
 
     :param bucket: a bucket, or an object in it, that data sets are in.
@@ -90,7 +90,7 @@ class _StopError(Exception):
         self.finding = finding
 
 
-def _connection(hook: TuningJobHook) -> Finding:
+def _connection(hook: ConnectedHook) -> Finding:
     conn_id = hook.gcp_conn_id
     try:
         settings = hook.settings
@@ -111,7 +111,7 @@ def _connection(hook: TuningJobHook) -> Finding:
     return Finding("connection", True, f"{conn_id!r}: {place}{endpoint}")
 
 
-def _credentials(hook: TuningJobHook) -> Finding:
+def _credentials(hook: ConnectedHook) -> Finding:
     try:
         hook.open()
     except TuningError as error:
@@ -127,17 +127,17 @@ def _credentials(hook: TuningJobHook) -> Finding:
     return Finding("credentials", True, f"acting as {who}" if who else "a token is there")
 
 
-def _api(hook: TuningJobHook) -> list[Finding]:
+def _api(hook: ConnectedHook) -> list[Finding]:
     try:
-        parent = hook.parent
-    except TuningError as error:
-        return [_failed("project", error)]
-    seen = hook.look_at_page(None, None, page_size=1, page_token=None)
+        call = hook.calls.page(page_size=1)
+    except InvalidInputError as error:
+        return [Finding("project", False, str(error))]
+    seen = hook.attempt(call)
     if not isinstance(seen, ApiError):
         return [
             Finding("reach", True, "the API answers"),
             Finding("API enabled", True, "the Vertex AI API is on"),
-            Finding("list permission", True, f"tuning jobs can be listed in {parent}"),
+            Finding("list permission", True, f"tuning jobs can be listed in {call.path}"),
         ]
     if seen.status is None or seen.kind.transient:  # whoever answered, if anybody did, was not the API
         return [_refused("reach", seen, hook)]
@@ -168,7 +168,7 @@ def _bucket_name(value: str) -> str:
     return match[1]
 
 
-def _bucket(hook: TuningJobHook, bucket: str) -> list[Finding]:
+def _bucket(hook: ConnectedHook, bucket: str) -> list[Finding]:
     emulator = os.environ.get("STORAGE_EMULATOR_HOST")
     try:
         host = parse_api_endpoint(emulator, "STORAGE_EMULATOR_HOST") if emulator else None
@@ -181,7 +181,7 @@ def _bucket(hook: TuningJobHook, bucket: str) -> list[Finding]:
     return found if host else [*found, _agent(hook, bucket)]
 
 
-def _agent(hook: TuningJobHook, bucket: str) -> Finding:
+def _agent(hook: ConnectedHook, bucket: str) -> Finding:
     """Say whether the bucket itself lets a service agent of Vertex AI read: it is who reads the data set."""
     step = "bucket for the service agent"
     remedy = _grant_bucket(bucket, _AGENT)
@@ -202,7 +202,7 @@ def _agent(hook: TuningJobHook, bucket: str) -> Finding:
     return Finding(step, None, text, remedy)
 
 
-def _ask_storage(hook: TuningJobHook, emulator: str | None, path: str) -> Json | ApiError:
+def _ask_storage(hook: ConnectedHook, emulator: str | None, path: str) -> Json | ApiError:
     host = emulator or f"https://storage.{hook.settings.universe_domain}"
     call = _StorageCall("GET", path, "", f"look at {path}", _as_is, host=host)
     # An emulator is none of Google's hosts: it gets no token.
@@ -224,7 +224,7 @@ def _failed(step: str, error: TuningError) -> Finding:
     return Finding(step, False, error.api_error.message, command if colon else "")
 
 
-def _refused(step: str, error: ApiError, hook: TuningJobHook, bucket: str | None = None) -> Finding:
+def _refused(step: str, error: ApiError, hook: ConnectedHook, bucket: str | None = None) -> Finding:
     project = hook.settings.project or "PROJECT"
     who = auth.principal(hook.credentials)
     if error.reason == "SERVICE_DISABLED":
@@ -255,7 +255,7 @@ def _service(error: ApiError) -> str:
     return found[0] if found else "aiplatform.googleapis.com"
 
 
-def _grant_impersonation(hook: TuningJobHook) -> str:
+def _grant_impersonation(hook: ConnectedHook) -> str:
     chain = hook.settings.impersonation_chain
     if not chain:
         return ""

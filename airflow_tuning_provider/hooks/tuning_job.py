@@ -17,7 +17,7 @@ from airflow_tuning_provider.api.calls import Calls, Json, validate_name
 from airflow_tuning_provider.api.errors import ApiError
 from airflow_tuning_provider.api.inputs import number
 from airflow_tuning_provider.api.sights import Board, Sights
-from airflow_tuning_provider.api.waiting import DEFAULT_ERROR_BUDGET, End, Wait
+from airflow_tuning_provider.api.waiting import DEFAULT_ERROR_BUDGET, HEARTBEAT, End, Wait
 from airflow_tuning_provider.exceptions import TuningBadRequestError
 from airflow_tuning_provider.hooks._base import RENEW_AFTER, ConnectedHook
 
@@ -277,6 +277,7 @@ class TuningJobHook(ConnectedHook):
         poll_interval: float,
         deadline: float | None,
         error_budget: float = DEFAULT_ERROR_BUDGET,
+        heartbeat: float = HEARTBEAT,
     ) -> Json:
         """Block until a job or an operation has ended, in whatever way.
 
@@ -285,12 +286,13 @@ class TuningJobHook(ConnectedHook):
         :param deadline: epoch seconds at which to stop waiting, ``None`` for never.
         :param error_budget: seconds of uninterrupted transient errors that are tolerated; refusals are for
             :data:`~airflow_tuning_provider.api.waiting.SIGHT_SECONDS`.
+        :param heartbeat: seconds between lines of the log while nothing changes.
         :return: the job, or the operation with ``response`` or ``error``.
         :raises TuningWaitTimeoutError: if it did not end in time; it goes on.
         :raises TuningUnavailableError: if it could not be looked at for too long; it goes on.
         """
         with refusing_invalid_input():
-            wait = Wait(str(name), number(poll_interval, "poll_interval"), deadline, error_budget)
+            wait = Wait(str(name), number(poll_interval, "poll_interval"), deadline, error_budget, heartbeat)
         renewed = time.monotonic()
         while True:
             seen = self.look(name)

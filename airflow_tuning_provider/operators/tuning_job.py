@@ -230,7 +230,7 @@ class CancelTuningJobOperator(WaitingOperator):
                 return self._asked(context, {"name": name})
             if strict:
                 raise
-            self.log.info("%s does not exist: nothing to cancel.", name)
+            self.log.info("There is nothing to cancel: no such job exists · %s", name)
             return None
         store(context, job)
         name = str(job["name"])
@@ -249,7 +249,7 @@ class CancelTuningJobOperator(WaitingOperator):
 
     def _asked(self, context: Context, job: Json) -> Step:
         name = str(job["name"])
-        self.log.info("Asked for the cancellation of %s.", name)
+        self.log.info("Asked for the cancellation · %s", name)
         if not self.wait_for_completion:
             return manifest(job)
         context["ti"].xcom_push(key="tuning_job_name", value=name)
@@ -260,7 +260,7 @@ class CancelTuningJobOperator(WaitingOperator):
 
     def ended(self, context: Context, seen: Json) -> Step:
         """Return the manifest, however the job ended."""
-        self.log.info("%s %s.", seen["name"], has_ended_in_words(seen["state"]))
+        self.log.info("The job %s · %s", has_ended_in_words(seen["state"]), seen["name"])
         return manifest(seen)
 
     def timed_out(self, name: str, state: str, cancelled: bool) -> TuningError:

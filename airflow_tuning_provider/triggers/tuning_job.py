@@ -226,10 +226,10 @@ class TuningJobTrigger(BaseTrigger):
             return False  # it has ended meanwhile, or is gone
         except TuningError as error:
             self.log.warning(
-                "%s could not be cancelled at its deadline; the task tries again. %s", name, error
+                "Could not cancel it at its deadline; the task tries again. %s · %s", error, name
             )
             return False
-        self.log.info("The time for %s is up: asked for its cancellation.", name)
+        self.log.info("The time is up: asked for the cancellation · %s", name)
         return True
 
     def _event(self, event: events.Event) -> TriggerEvent:
@@ -285,7 +285,7 @@ class TuningJobTrigger(BaseTrigger):
 
     async def _kill(self) -> None:
         if not await was_ended(self.task_instance, log=self.log):
-            self.log.info("The task was not killed; %s goes on.", self.name or "what it waits for")
+            self.log.info("The task was not killed: what it waits for goes on · %s", self.name or "a pause")
             return
         names: list[str] = []
         lost = (self.resume or {}).get("sent") is not None and not self.name

@@ -162,7 +162,9 @@ def run_everything(airflow: AirflowStack, emulator: Emulator, copy: Path) -> Non
             emulator.set_state(job, "JOB_STATE_RUNNING")
             client.wait_for_task("secrets", run_id, task_id, state)
     wait_until(
-        lambda: "(JOB_STATE_RUNNING)" in client.task_log("secrets", run_id, "killed_deferred_sentinel_key"),
+        lambda: re.search(
+            "Running.* · projects/", client.task_log("secrets", run_id, "killed_deferred_sentinel_key")
+        ),
         what="the triggerer to watch the job",
     )
     snapshot(airflow, copy)

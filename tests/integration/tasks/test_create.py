@@ -308,8 +308,9 @@ def test_clear_after_success_returns_the_same_model_at_no_cost_and_says_so(
     assert "at no cost" not in capsys.readouterr().out
     assert ti.clear().run(operator()) == first
     told = capsys.readouterr().out
-    assert f"{first['tuning_job_name']} has already succeeded" in told
-    assert "clear the task with force_new" in told
+    assert "the result of the job that has succeeded for this task" in told
+    assert f"· {first['tuning_job_name']}" in told
+    assert "set force_new and clear the task" in told
     assert len(creates(server)) == 1
 
 

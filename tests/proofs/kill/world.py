@@ -196,7 +196,7 @@ class World:
 
     def watched_by(self, instance: Instance) -> int:
         """Return how many triggerers have told this attempt's log that its job is running."""
-        told = "(JOB_STATE_RUNNING)"
+        told = '"Running'
         logs = self.logs(instance, max(instance.tries, 1))
         return sum(".trigger." in name and told in text for name, text in logs)
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_tuning_provider.api.errors import ApiError, ErrorKind
-from airflow_tuning_provider.api.states import JobState, outcome
+from airflow_tuning_provider.api.states import JobState, as_headline, outcome
 from airflow_tuning_provider.api.waiting import HEARTBEAT, SIGHT_SECONDS, End, Step, Wait, view_job
 
 NAME = "projects/p/locations/us-central1/tuningJobs/1"
@@ -54,9 +54,9 @@ class TestStory:
         step = watch.see(job("SUCCEEDED"), after=1800)
         assert step.end is End.ENDED
         assert watch.log == [
-            f"{NAME} is being prepared (JOB_STATE_PENDING).",
-            f"{NAME} is running (JOB_STATE_RUNNING), after 23 s being prepared.",
-            f"{NAME} has succeeded (JOB_STATE_SUCCEEDED), after 30 min 0 s running.",
+            f"Pending · {NAME}",
+            f"Running after 23 s pending · {NAME}",
+            f"Succeeded after 30 min running · {NAME}",
         ]
         assert set(watch.levels) == {logging.INFO}
 
@@ -64,13 +64,13 @@ class TestStory:
     def test_every_end_is_an_end(self, state: JobState) -> None:
         watch = Watch()
         assert watch.see({"state": state.value}).end is End.ENDED
-        assert watch.log[0].startswith(f"{NAME} has ")
+        assert watch.log == [f"{as_headline(view_job({'state': state.value}).words)} · {NAME}"]
 
     @pytest.mark.parametrize("state", [state for state in JobState if not outcome(state.value).ended])
     def test_everything_else_is_waited_for(self, state: JobState) -> None:
         watch = Watch()
         assert watch.see({"state": state.value}).delay is not None
-        assert watch.log == [f"{NAME} is {view_job({'state': state.value}).words} ({state.value})."]
+        assert watch.log == [f"{as_headline(view_job({'state': state.value}).words)} · {NAME}"]
 
     def test_an_unknown_state_is_waited_for_with_one_warning(self) -> None:
         watch = Watch()
@@ -80,8 +80,8 @@ class TestStory:
         watch.see(job("RUNNING"), after=60)
         assert watch.levels.count(logging.WARNING) == 1
         assert watch.log[1] == (
-            f"{NAME} is in state JOB_STATE_DREAMING, which this provider does not know, "
-            "after 1 min 0 s running. Waiting on."
+            "In state JOB_STATE_DREAMING, which this provider does not know, after 1 min running; waiting on "
+            f"· {NAME}"
         )
 
     def test_a_heartbeat_while_nothing_changes(self) -> None:
@@ -89,9 +89,7 @@ class TestStory:
         watch.see(job("RUNNING"))
         for _ in range(20):
             watch.see(job("RUNNING"), after=60)
-        assert watch.log[1:] == [
-            f"{NAME} is still running, for {minutes} min 0 s." for minutes in (5, 10, 15, 20)
-        ]
+        assert watch.log[1:] == [f"Still running after {minutes} min · {NAME}" for minutes in (5, 10, 15, 20)]
         assert set(watch.levels) == {logging.INFO}
 
     @pytest.mark.parametrize(
@@ -100,6 +98,7 @@ class TestStory:
             ({}, ""),
             ({"tuningJobState": "TUNING_JOB_STATE_WAITING_FOR_CAPACITY"}, ", waiting for capacity"),
             ({"tuningJobState": "TUNING_JOB_STATE_NEW"}, ""),
+            ({"tuningJobMetadata": {"completedEpochCount": "1"}}, ", 1 epoch done"),
             ({"tuningJobMetadata": {"completedEpochCount": "2"}}, ", 2 epochs done"),
             ({"tuningJobMetadata": {"completedEpochCount": "2", "completedStepCount": "31"}}, ", step 31"),
             (
@@ -117,7 +116,27 @@ class TestStory:
     def test_progress_where_the_api_tells(self, more: dict[str, Any], progress: str) -> None:
         watch = Watch()
         watch.see(job("RUNNING", **more))
-        assert watch.log == [f"{NAME} is running{progress} (JOB_STATE_RUNNING)."]
+        assert watch.log == [f"Running{progress} · {NAME}"]
+
+    def test_durations_are_the_api_s_where_it_tells_them(self) -> None:
+        """So they agree with the result's, whenever the wait began and however seldom it looked."""
+        watch = Watch()
+        times = {"createTime": "2024-10-27T03:30:00Z", "startTime": "2024-10-27T03:32:20Z"}
+        watch.see(job("PENDING", createTime=times["createTime"]))
+        watch.see(job("RUNNING", **times), after=60)
+        watch.see(job("SUCCEEDED", **times, endTime="2024-10-27T04:02:20Z"), after=60)
+        assert watch.log == [
+            f"Pending · {NAME}",
+            f"Running after 2 min 20 s pending · {NAME}",
+            f"Succeeded after 30 min running · {NAME}",
+        ]
+
+    def test_one_that_is_joined_late_has_run_for_as_long_as_it_has(self) -> None:
+        watch = Watch()
+        started = {"startTime": "2024-10-27T01:33:20Z"}  # two hours before the watch's clock
+        watch.see(job("RUNNING", **started))
+        watch.see(job("RUNNING", **started), after=HEARTBEAT)
+        assert watch.log[1] == f"Still running after 2 h 5 min · {NAME}"
 
     def test_operations(self) -> None:
         watch = Watch(OPERATION)
@@ -125,8 +144,8 @@ class TestStory:
         assert watch.see({"name": "o", "done": "true"}, after=5).delay is not None
         assert watch.see({"name": "o", "done": True, "error": {"code": 3}}, after=55).end is End.ENDED
         assert watch.log == [
-            f"{OPERATION} is under way (RUNNING).",
-            f"{OPERATION} is done (DONE), after 1 min 0 s under way.",
+            f"Under way · {OPERATION}",
+            f"Done after 1 min under way · {OPERATION}",
         ]
 
 
@@ -177,8 +196,8 @@ class TestClocks:
         assert watch.see(DOWN, after=60).end is None
         assert watch.see(job("SUCCEEDED"), after=60).end is End.ENDED
         assert watch.log[-2:] == [
-            "The API answers again after 2 failed looks in 2 min 0 s.",
-            f"{NAME} has succeeded (JOB_STATE_SUCCEEDED), after 4 min 40 s running.",
+            "The API answers again after 2 failed looks in 2 min.",
+            f"Succeeded after 4 min 40 s running · {NAME}",
         ]
 
     def test_the_deadline_follows_the_clock_on_the_wall(self) -> None:
@@ -217,7 +236,7 @@ class TestErrors:
         delays += [watch.see(ApiError(kind, "no"), after=49.9).delay for _ in range(6)]
         assert delays == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0], "with backoff"
         assert watch.see(ApiError(kind, "no"), after=0.7).end is End.GIVEN_UP
-        assert "Could not look at" in watch.log[0]
+        assert watch.log[0] == f"Could not look: no. Looking again: the job is not affected · {NAME}"
 
     @pytest.mark.parametrize("kind", PERMANENT)
     def test_only_uninterrupted_refusals_count(self, kind: ErrorKind) -> None:
@@ -247,8 +266,8 @@ class TestErrors:
         watch.see(ApiError(kind, "try later", 503), after=30)
         watch.see(job("RUNNING"), after=30)
         assert watch.log[1:] == [
-            f"Could not look at {NAME} (1. time, for 0.0 s): 503: try later It is not affected; looking again.",
-            "The API answers again after 2 failed looks in 1 min 0 s.",
+            f"Could not look: 503: try later. Looking again: the job is not affected · {NAME}",
+            "The API answers again after 2 failed looks in 1 min.",
         ]
         assert watch.levels == [logging.INFO, logging.WARNING, logging.INFO]
 
@@ -257,7 +276,7 @@ class TestErrors:
         for _ in range(31):
             watch.see(DOWN, after=60)
         assert len(watch.log) == 7
-        assert "(31. time, for 30 min 0 s)" in watch.log[-1]
+        assert "Could not look 31 times in a row, for 30 min: " in watch.log[-1]
 
     def test_the_error_budget(self) -> None:
         watch = Watch(error_budget=120)
@@ -277,8 +296,8 @@ class TestErrors:
         watch.see(DOWN)
         assert watch.see(job("FAILED"), after=60).end is End.ENDED
         assert watch.log[-2:] == [
-            "The API answers again after 1 failed look in 1 min 0 s.",
-            f"{NAME} has failed (JOB_STATE_FAILED).",
+            "The API answers again after 1 failed look in 1 min.",
+            f"Failed · {NAME}",
         ]
 
     def test_the_deadline_holds_in_trouble_too(self) -> None:
