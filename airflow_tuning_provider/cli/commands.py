@@ -62,7 +62,7 @@ def run(command: str, args: Namespace) -> int:
     """Run a command.
 
     :param command: its name.
-    :param args: its options.
+    :param args: its options, and ``out``, where the result goes.
     :return: the exit code.
     """
     _tell_on_stderr(verbose=getattr(args, "verbose", False))
@@ -75,7 +75,7 @@ def run(command: str, args: Namespace) -> int:
         _say("Interrupted.")
         return INTERRUPTED
     except BrokenPipeError:  # the reader has seen enough, as head has
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), args.out.fileno())
         return FAILED
 
 
@@ -128,14 +128,14 @@ def _list(args: Namespace) -> int:
             _say(f"Looked through {_MOST_JOBS} jobs; there are more.")
     # The order of the API's list is not documented.
     found.sort(key=lambda job: parse_time(job.get("createTime")) or 0.0, reverse=True)
-    write([_summary(job) for job in found], [_row(job, time.time()) for job in found], args.output)
+    write(args.out, [_summary(job) for job in found], [_row(job, time.time()) for job in found], args.output)
     return DONE
 
 
 def _get(args: Namespace) -> int:
     with _hook(args) as hook:
         job = hook.get_tuning_job(args.name)
-    write(job, _properties(job), args.output)
+    write(args.out, job, _properties(job), args.output)
     return DONE
 
 
@@ -159,7 +159,7 @@ def _wait(args: Namespace) -> int:
         except KeyboardInterrupt:
             _say(f"\nStopped waiting: the job goes on and may cost money. {_to_cancel(name)}")
             return INTERRUPTED
-    write(job, _properties(job), args.output)
+    write(args.out, job, _properties(job), args.output)
     if (error := job_error(job)) is None:
         return DONE
     _say(str(error))
@@ -228,7 +228,7 @@ def _orphans(args: Namespace) -> int:
         }
         for finding in swept.findings
     ]
-    write(rows, [{**row, "name": _short(row["name"])} for row in rows], args.output)
+    write(args.out, rows, [{**row, "name": _short(row["name"])} for row in rows], args.output)
     _say(
         summary(swept, dry_run=dry_run) + (" To cancel them: --cancel." if dry_run and swept.orphans else "")
     )
@@ -240,12 +240,13 @@ def _check(args: Namespace) -> int:
         findings = diagnose(hook, bucket=args.bucket)
     rows = [as_row(finding) for finding in findings]
     if args.output in ("json", "yaml"):
-        write([dict(row) for row in rows], rows, args.output)
+        write(args.out, [dict(row) for row in rows], rows, args.output)
     else:
         for row in rows:
-            print(f"{row['verdict']:<9} {row['step']}: {row['what']}")
+            args.out.write(f"{row['verdict']:<9} {row['step']}: {row['what']}\n")
             if row["mend_with"]:
-                print(f"{'':<10}{row['mend_with']}")
+                args.out.write(f"{'':<10}{row['mend_with']}\n")
+        args.out.flush()
     return DONE if all(finding.works is not False for finding in findings) else FAILED
 
 

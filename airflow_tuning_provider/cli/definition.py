@@ -52,6 +52,8 @@ class Command:
 
     def __call__(self, args: argparse.Namespace) -> None:
         """Run the command, and end the process with its exit code."""
+        if self.name != "emulator":  # a server, which has no result
+            args.out = import_module("airflow_tuning_provider.cli.output").claim_stdout()
         run: Callable[[str, argparse.Namespace], int] = import_module(
             "airflow_tuning_provider.cli.commands"
         ).run

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 Row = Mapping[str, Any]
 
 
-def write(data: Any, rows: Sequence[Row], output: str) -> None:
-    """Write a result to stdout.
+def claim_stdout() -> TextIO:
+    """Return stdout for results alone: from now on whatever else writes to it, as Airflow's logs do, goes to stderr."""
+    try:
+        number = sys.stdout.fileno()
+    except (OSError, ValueError):  # it is no file
+        return sys.stdout
+    sys.stdout.flush()
+    claimed = os.fdopen(os.dup(number), "w", encoding=sys.stdout.encoding, errors="replace")
+    os.dup2(sys.stderr.fileno(), number)
+    return claimed
 
+
+def write(out: TextIO, data: Any, rows: Sequence[Row], output: str) -> None:
+    """Write a result.
+
+    :param out: where to.
     :param data: the result for other programs: what JSON can hold.
     :param rows: the same for people.
     :param output: ``table``, ``plain``, ``json`` or ``yaml``.
@@ -25,10 +39,8 @@ def write(data: Any, rows: Sequence[Row], output: str) -> None:
         text = str(yaml.safe_dump(data, sort_keys=False, allow_unicode=True)).rstrip("\n")
     else:
         text = table(rows, plain=output == "plain")
-    # A terminal that knows ASCII only must not end a command.
-    encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(text.encode(encoding, "replace").decode(encoding) + "\n")
-    sys.stdout.flush()
+    out.write(text + "\n")
+    out.flush()
 
 
 def table(rows: Sequence[Row], *, plain: bool) -> str:

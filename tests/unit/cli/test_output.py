@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -28,7 +32,20 @@ def test_names_of_strangers_do_nothing_to_a_terminal() -> None:
 
 
 @pytest.mark.parametrize(("output", "load"), [("json", json.loads), ("yaml", yaml.safe_load)])
-def test_other_programs_get_types(capsys: pytest.CaptureFixture[str], output: str, load: object) -> None:
+def test_other_programs_get_types(output: str, load: object) -> None:
     data = {"name": "ünï", "count": 3, "none": None, "list": [1.5, True]}
-    write(data, [], output)
-    assert load(capsys.readouterr().out) == data  # type: ignore[operator]
+    out = io.StringIO()
+    write(out, data, [], output)
+    assert load(out.getvalue()) == data  # type: ignore[operator]
+
+
+def test_stdout_is_for_results_alone() -> None:
+    code = (
+        "import os, sys\nfrom airflow_tuning_provider.cli.output import claim_stdout\n"
+        "out = claim_stdout()\nprint('a log line', flush=True)\nos.write(1, b'another')\nout.write('ünï')"
+    )
+    env = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60, env=env
+    )
+    assert (ran.stdout, ran.stderr) == ("?n?", "a log line\nanother")
