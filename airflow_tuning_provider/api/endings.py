@@ -39,7 +39,7 @@ class Mark:
 
     @classmethod
     def from_json(cls, value: object, *, now: float) -> Mark:
-        """Return the mark; anything else than one is a beginning ``now``."""
+        """Return the mark; a ``value`` that is none is a beginning ``now``."""
         kept = as_mapping(value)
         since = kept.get("since")
         if not isinstance(since, (int, float)) or isinstance(since, bool):

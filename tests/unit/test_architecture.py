@@ -30,8 +30,8 @@ FILES = sorted(path for path in ROOT.rglob("*.py") if "example_dags" not in path
 # What may be imported besides the standard library: what pyproject.toml names, and what comes with that.
 # urllib3 comes with requests, msgspec with Airflow.
 DEPENDENCIES = {"airflow", "pendulum", "google", "requests", "urllib3", "msgspec"}
-# What Airflow itself brings, for the command line.
-OF_THE_COMMAND_LINE = {"sqlalchemy", "yaml"}
+# What else may be imported where: Airflow brings it for its own commands, or its OpenLineage provider is what asks.
+ELSEWHERE = {"cli": {"sqlalchemy", "yaml"}, "_tasks.lineage": {"attr", "openlineage"}}
 # What works without Airflow's database: tasks have none, wherever it is and whatever it runs on.
 WITHOUT_DATABASE = (
     "airflow.sdk.",
@@ -39,6 +39,7 @@ WITHOUT_DATABASE = (
     "airflow.exceptions.",
     "airflow.configuration.",  # for 3.1, whose SDK has none
     "airflow.providers.standard.triggers.temporal.",
+    "airflow.providers.openlineage.",
 )
 HEAVY = ("requests", "google.auth", "fastapi", "uvicorn")
 
@@ -80,8 +81,8 @@ def test_the_files_are_found() -> None:
 @pytest.mark.parametrize("path", [path for path in FILES if part(module_name(path)) != "emulator"], ids=ids)
 def test_what_is_imported_is_declared(path: Path) -> None:
     foreign = {imported.split(".")[0] for imported in imports(path)} - {PACKAGE}
-    declared = DEPENDENCIES | (OF_THE_COMMAND_LINE if part(module_name(path)) == "cli" else set())
-    assert foreign <= sys.stdlib_module_names | declared
+    here = ELSEWHERE.get(part(module_name(path)), set()) | ELSEWHERE.get(ids(path), set())
+    assert foreign <= sys.stdlib_module_names | DEPENDENCIES | here
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if ids(path) != "cli.database"], ids=ids)
