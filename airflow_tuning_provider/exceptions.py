@@ -97,3 +97,7 @@ class TuningDeadlineError(TuningWaitTimeoutError, AirflowFailException):
 
 class TuningSensorTimeoutError(TuningWaitTimeoutError, AirflowSensorTimeout):
     """The sensor's ``timeout`` passed; like every sensor timeout it is not retried."""
+
+
+class TuningGateError(TuningError, AirflowFailException):
+    """The evaluated model does not fulfil what its gate asks: the same model would not the next time either."""

@@ -33,7 +33,7 @@ def get_provider_info() -> dict[str, Any]:
                 "tags": ["gcp"],
             }
         ],
-        "operators": [_modules("operators", "tuning_job", "orphans")],
+        "operators": [_modules("operators", "tuning_job", "orphans", "evaluation")],
         "sensors": [_modules("sensors")],
         "hooks": [_modules("hooks")],
         "triggers": [_modules("triggers")],

@@ -326,6 +326,11 @@ class TuningJobHook(ConnectedHook):
                 return trouble
             return self._transport.attempt(self._calls.look(name))
 
+    def try_to_generate_content(self, model: str, contents: Any, **body: Any) -> Json | ApiError:
+        """Generate content in one attempt; the parameters are those of :meth:`generate_content`."""
+        with refusing_invalid_input():
+            return self._transport.attempt(self._calls.generate(model, contents, body))
+
     def look_at_page(
         self,
         project: str,
@@ -366,6 +371,16 @@ class TuningJobHook(ConnectedHook):
         calls = self._calls
         with refusing_invalid_input():
             return names.parent(calls.project, calls.location)
+
+    def model_name(self, model: str, *, location: str | None = None) -> str:
+        """Return the full name of what :meth:`generate_content` calls.
+
+        :param model: endpoint name, full publisher model name, or the id of one of Google's models.
+        :param location: location of a model that is given by its id; default: the hook's.
+        """
+        calls = self._calls
+        with refusing_invalid_input():
+            return str(names.model_to_call(model, project=calls.project, location=location or calls.location))
 
     def full_name(
         self, name: str, *, project_id: str | None = None, location: str | None = None

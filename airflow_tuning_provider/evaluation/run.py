@@ -1,0 +1,614 @@
+"""One evaluation from the held-out lines to its result: read, ask, compare, report."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import json
+import logging
+import sqlite3
+import time
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from airflow_tuning_provider.api.errors import ApiError
+from airflow_tuning_provider.api.inputs import InvalidInputError, shorten
+from airflow_tuning_provider.evaluation.answers import Answer
+from airflow_tuning_provider.evaluation.asking import Asker, AskingError, BudgetError, Question, Tally
+from airflow_tuning_provider.evaluation.comparison import MAX_LABELS, Comparison, Result
+from airflow_tuning_provider.evaluation.examples import Example, Replay, with_lowest_thinking
+from airflow_tuning_provider.evaluation.journal import Journal, publish, publish_file
+from airflow_tuning_provider.evaluation.metrics import (
+    FOR_LABELS,
+    FOR_TEXT,
+    LabelMetric,
+    Metric,
+    Parse,
+    normalize,
+    resolve,
+)
+from airflow_tuning_provider.evaluation.pace import Pace
+from airflow_tuning_provider.evaluation.prices import AS_OF, Price
+from airflow_tuning_provider.evaluation.statistics import Paired
+
+log = logging.getLogger(__name__)
+
+ROLES = ("candidate", "baseline")
+_LONGEST_LABEL = 60
+_SHOWN_EXAMPLES = 12
+_SHOWN_CHARACTERS = 1500
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two models.
+
+    :param model: full name of what is asked: an endpoint, or a publisher's model.
+    :param base_model: the base model, as far as known.
+    :param price: what its answers cost, as far as known.
+    """
+
+    model: str
+    base_model: str | None = None
+    price: Price | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an evaluation is to do.
+
+    :param metrics: what :func:`~airflow_tuning_provider.evaluation.metrics.resolve` takes; ``None`` for accuracy and
+        macro-F1 where the references are labels, else normalised match, token F1 and ROUGE-L.
+    :param decide_by: the metric that the verdict is of; default: the first.
+    :param labels: the classes; ``None`` finds them: where few distinct short references come again and again.
+    :param parse: makes an answer's text into what is compared.
+    :param confidence: of the intervals.
+    :param seed: of the bootstrap and of the sample.
+    :param max_examples: ask only a seeded sample of so many lines.
+    :param max_calls: how many requests may be sent.
+    :param max_cost: US dollars that the answers may cost.
+    :param max_failed_share: share of the questions that may stay without an answer for reasons none of the model's.
+    :param max_concurrency: how many requests may be under way at a time.
+    :param lowest_thinking: ask for the least thinking, unless a line says otherwise.
+    :param replay: how lines become requests.
+    """
+
+    metrics: Any = None
+    decide_by: str | None = None
+    labels: Sequence[str] | None = None
+    parse: Parse | None = None
+    confidence: float = 0.95
+    seed: int = 0
+    max_examples: int | None = None
+    max_calls: int = 20_000
+    max_cost: float | None = None
+    max_failed_share: float = 0.02
+    max_concurrency: int = 16
+    lowest_thinking: bool = True
+    replay: Replay = field(default_factory=Replay)
+
+
+@dataclass
+class Survey:
+    """What the held-out lines are.
+
+    :param examples: how many examples there are, and how many of them are asked.
+    :param sha256: digest of the file.
+    :param labels: the distinct references, where they look like labels; empty otherwise.
+    """
+
+    examples: int = 0
+    asked: int = 0
+    sha256: str = ""
+    labels: list[str] = field(default_factory=list)
+    input_tokens: int = 0
+    output_tokens: int = 0
+    _threshold: int | None = None
+
+
+class Evaluation:
+    """Evaluates a candidate beside a baseline.
+
+    :param ask: sends a request to a model once: takes its name and the body; safe to call from threads.
+    :param sides: the candidate and the baseline.
+    :param lines: a local file with the held-out lines, which does not change meanwhile.
+    :param answers: directory for the answers, shared by all who ask the same models the same; a local path, or one of
+        an object store.
+    :param scratch: a local directory for what need not outlive this process.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[str, Json], Json | ApiError],
+        sides: tuple[Side, Side],
+        lines: Path,
+        answers: Any,
+        scratch: Path,
+        settings: Settings,
+        *,
+        stopped: Callable[[], bool] = bool,
+    ) -> None:
+        if sides[0].model == sides[1].model:
+            raise InvalidInputError(
+                "baseline", sides[1].model, "it is the candidate itself: name another model"
+            )
+        self.sides = sides
+        self.settings = settings
+        self._ask = ask
+        self._lines = lines
+        self._stopped = stopped
+        self._scratch = scratch
+        self._journals = [Journal(answers / self._directory(side)) for side in sides]
+        self._index = _Index(scratch / "answers.sqlite")
+        self.spent = [0.0, 0.0]
+        self.reused = 0
+        self.tally = Tally()
+        self.survey = Survey()
+
+    def _directory(self, side: Side) -> str:
+        what = [
+            side.model,
+            side.base_model if self.settings.lowest_thinking else None,
+            self.settings.lowest_thinking,
+        ]
+        digest = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:12]
+        return f"{side.model.rpartition('/')[2]}-{digest}"
+
+    # -- read ----------------------------------------------------------------------------------------
+
+    def read(self) -> Survey:
+        """Read all held-out lines once: check them, count them, find the classes.
+
+        :raises InvalidInputError: naming the line and the field of the first that cannot be used.
+        """
+        survey = Survey()
+        digest = hashlib.sha256()
+        references: Counter[str] = Counter()
+        spelled: dict[str, Counter[str]] = {}
+        smallest: list[int] = []
+        many = False
+        most = self.settings.max_examples
+        for example in self._examples(digest.update):
+            survey.examples += 1
+            tokens = example.estimated_tokens
+            survey.input_tokens += tokens[0]
+            survey.output_tokens += tokens[1]
+            if most is not None:
+                place = self._place(example)
+                if len(smallest) < most:
+                    heapq.heappush(smallest, -place)
+                elif place < -smallest[0]:
+                    heapq.heapreplace(smallest, -place)
+            if not many:
+                label = normalize(example.reference)
+                references[label] += 1
+                spelled.setdefault(label, Counter())[example.reference.strip()] += 1
+                many = len(references) > MAX_LABELS or len(example.reference.strip()) > _LONGEST_LABEL
+        if not survey.examples:
+            raise InvalidInputError("held_out_uri", str(self._lines.name), "the file has no examples")
+        survey.sha256 = digest.hexdigest()
+        survey.asked = min(survey.examples, most or survey.examples)
+        if most is not None and survey.asked < survey.examples:
+            survey._threshold = -smallest[0]
+        if not many and len(references) >= 2 and 2 * len(references) <= survey.examples:
+            survey.labels = sorted(spelled[label].most_common(1)[0][0] for label in references if label)
+        self.survey = survey
+        return survey
+
+    def _examples(self, digest: Callable[[bytes], None] | None = None) -> Iterator[Example]:
+        def lines(file: Iterable[bytes]) -> Iterator[bytes]:
+            for line in file:
+                if digest is not None:
+                    digest(line)
+                yield line
+
+        with self._lines.open("rb") as file:
+            yield from self.settings.replay.examples(lines(file))
+
+    def _chosen(self) -> Iterator[Example]:
+        threshold = self.survey._threshold
+        taken = 0
+        for example in self._examples():
+            if threshold is None or (self._place(example) <= threshold and taken < self.survey.asked):
+                taken += 1
+                yield example
+
+    def _place(self, example: Example) -> int:
+        text = f"{self.settings.seed}:{example.number}:{example.key}"
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+    def comparison(self) -> Comparison:
+        """Return what takes the answers; call it before anything is asked, as it refuses metrics that cannot be.
+
+        :raises InvalidInputError: for a metric that needs classes where there are none, or a package that is missing.
+        """
+        settings = self.settings
+        labels = list(self.survey.labels if settings.labels is None else settings.labels)
+        metrics: list[Metric | LabelMetric] = resolve(
+            settings.metrics if settings.metrics is not None else FOR_LABELS if labels else FOR_TEXT
+        )
+        if settings.decide_by and settings.decide_by not in [metric.name for metric in metrics]:
+            names = ", ".join(metric.name for metric in metrics)
+            raise InvalidInputError("decide_by", settings.decide_by, f"give one of the metrics: {names}")
+        return Comparison(metrics, labels, settings.parse, settings.confidence, settings.seed)
+
+    # -- ask -----------------------------------------------------------------------------------------
+
+    def ask(self) -> Tally:
+        """Ask both models whatever they have not yet answered.
+
+        :raises InvalidInputError: if that is more than ``max_calls``, or dearer than ``max_cost``.
+        :raises AskingError: if it has to stop; what was answered is kept.
+        """
+        for side, journal in enumerate(self._journals):
+            for entry in journal.read():
+                self._index.add(side, entry["key"], entry)
+        missing = self._missing()
+        self._check_budget(missing)
+        log.info(
+            "Asking %s and %s about %d examples: %d questions, %d were answered before%s.",
+            *(side.model for side in self.sides),
+            self.survey.asked,
+            sum(missing),
+            self.reused,
+            "" if (cost := self.estimate(missing)) is None else f", about ${cost:.4f}",
+        )
+        total = 2 * self.survey.asked
+        started = time.monotonic()
+
+        def progress(tally: Tally, pace: Pace) -> None:
+            left = sum(missing) - tally.answered - len(tally.failed)
+            seconds = (time.monotonic() - started) / max(tally.answered, 1) * left
+            log.info(
+                "%d of %d answers, %d at a time, %d refused for lack of quota, %d asked again; about %.0f s left, "
+                "$%.4f so far.",
+                self.reused + tally.answered,
+                total,
+                pace.window,
+                tally.quota,
+                tally.retried,
+                seconds,
+                sum(self.spent),
+            )
+
+        asker = Asker(
+            lambda question: self._ask(question.model, question.request),
+            self._record,
+            Pace(self.settings.max_concurrency),
+            self.settings.max_failed_share * total,
+            self.settings.max_calls - self.reused,
+            self._stopped,
+            progress,
+            tally=self.tally,
+        )
+        try:
+            asker.run(self._questions())
+        finally:
+            for journal in self._journals:
+                journal.close()
+        progress(self.tally, asker.pace)
+        return self.tally
+
+    def estimate(self, questions: Sequence[int]) -> float | None:
+        """Return about what so many questions to each side cost, in US dollars; ``None`` if a price is not known."""
+        total = 0.0
+        for side, count in zip(self.sides, questions, strict=True):
+            if side.price is None:
+                return None
+            share = count / self.survey.examples
+            total += share * side.price.of(self.survey.input_tokens, self.survey.output_tokens)
+        return total
+
+    def _missing(self) -> tuple[int, int]:
+        missing = [0, 0]
+        counted: set[tuple[int, int]] = set()
+        for example in self._chosen():
+            key = example.key
+            for side in (0, 1):
+                mark = side, int(key[:16], 16)
+                if mark in counted:
+                    continue
+                entry = self._index.get(side, key)
+                if entry is None:
+                    missing[side] += 1
+                else:
+                    self.reused += 1
+                    self._spend(side, Answer.from_json(entry))
+                counted.add(mark)
+        return missing[0], missing[1]
+
+    def _check_budget(self, missing: tuple[int, int]) -> None:
+        settings = self.settings
+        needed = sum(missing) + self.reused
+        if needed > settings.max_calls:
+            raise InvalidInputError(
+                "max_calls",
+                settings.max_calls,
+                f"{needed} questions are to be asked: allow as many, or ask a sample (max_examples="
+                f"{settings.max_calls // 2})",
+            )
+        if settings.max_cost is None:
+            return
+        estimate = self.estimate(missing)
+        if estimate is None:
+            unknown = next(side.model for side in self.sides if side.price is None)
+            raise InvalidInputError(
+                "max_cost", settings.max_cost, f"the price of {unknown} is not known: give it in prices"
+            )
+        if estimate + sum(self.spent) > settings.max_cost:
+            raise InvalidInputError(
+                "max_cost",
+                settings.max_cost,
+                f"the answers would cost about ${estimate + sum(self.spent):.4f}: allow as much, or ask a sample "
+                "(max_examples)",
+            )
+
+    def _questions(self) -> Iterator[Question]:
+        asked: set[tuple[int, str]] = set()
+        for example in self._chosen():
+            key = example.key
+            for side, model in enumerate(self.sides):
+                if (side, key) in asked or self._index.get(side, key) is not None:
+                    continue
+                asked.add((side, key))
+                request = example.request
+                if self.settings.lowest_thinking:
+                    request = with_lowest_thinking(request, model.base_model)
+                yield Question(side, key, example.number, model.model, request)
+
+    def _record(self, question: Question, answer: Answer) -> None:
+        entry = {"key": question.key, "line": question.number, **answer.as_json()}
+        self._journals[question.side].add(entry)
+        self._index.add(question.side, question.key, entry)
+        self._spend(question.side, answer)
+        most = self.settings.max_cost
+        if most is not None and sum(self.spent) > most:
+            raise BudgetError(f"The answers have cost ${sum(self.spent):.4f}, max_cost={most} is allowed.")
+
+    def _spend(self, side: int, answer: Answer) -> None:
+        price = self.sides[side].price
+        if price is not None:
+            self.spent[side] += price.of(answer.input_tokens, answer.output_tokens)
+
+    # -- compare -------------------------------------------------------------------------------------
+
+    def compare(self, comparison: Comparison, predictions: Any, decide_by: str | None = None) -> Compared:
+        """Compare all answers, and write what became of each example.
+
+        An example that one of the two models has not answered, for a reason that is none of the model's, counts for
+        neither.
+
+        :param predictions: where the results of single examples go, as JSON lines.
+        """
+        draft = self._scratch / "predictions.jsonl"
+        kept = _Kept(decide_by or next((m.name for m in comparison.metrics if isinstance(m, Metric)), ""))
+        stats = [_SideStats(), _SideStats()]
+        failed = 0
+        with draft.open("w", encoding="utf-8", errors="replace") as file:
+            for example in self._chosen():
+                row: Json = {
+                    "line": example.number,
+                    "question": example.question,
+                    "reference": example.reference,
+                }
+                answers = [self._answer(side, example.key) for side in (0, 1)]
+                one, other = answers
+                if one is None or other is None:
+                    failed += 1
+                    row["failed"] = {
+                        role: self.tally.failed.get((side, example.key), "no answer")
+                        for side, role in enumerate(ROLES)
+                        if answers[side] is None
+                    }
+                else:
+                    scores = comparison.add(example.reference, one.text, other.text)
+                    for stat, answer in zip(stats, (one, other), strict=True):
+                        stat.add(answer)
+                    row |= {"candidate": one.as_json(), "baseline": other.as_json()}
+                    row["scores"] = {name: list(pair) for name, pair in scores.items()}
+                    kept.add(row, scores)
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        publish_file(predictions, draft)
+        draft.unlink()
+        if not comparison.examples:
+            raise AskingError("No example has answers of both models: there is nothing to compare.")
+        return Compared(comparison.result(decide_by), failed, (stats[0], stats[1]), kept.worst, kept.best)
+
+    def _answer(self, side: int, key: str) -> Answer | None:
+        entry = self._index.get(side, key)
+        return None if entry is None else Answer.from_json(entry)
+
+    def result(self, compared: Compared) -> Json:
+        """Return what goes to XCom: figures only."""
+        outcome = compared.result
+        known = all(side.price is not None for side in self.sides)
+        return {
+            "verdict": outcome.verdict,
+            "sentence": outcome.sentence(),
+            "decided_by": outcome.decided_by,
+            "confidence": outcome.confidence,
+            "metrics": {
+                name: _figures(paired) | {"greater_is_better": outcome.greater[name]}
+                for name, paired in outcome.metrics.items()
+            },
+            "classes": {
+                label: {
+                    key: _figures(item) if isinstance(item, Paired) else item for key, item in found.items()
+                }
+                for label, found in outcome.classes.items()
+            },
+            "candidate": self.sides[0].model,
+            "baseline": self.sides[1].model,
+            "examples": outcome.examples,
+            "examples_needed": outcome.needed,
+            "counts": {
+                "held_out": self.survey.examples,
+                "asked": self.survey.asked,
+                "failed": compared.failed,
+                "reused_answers": self.reused,
+                "calls": self.tally.calls,
+                "refused_for_quota": self.tally.quota,
+                **{role: stat.counts() for role, stat in zip(ROLES, compared.stats, strict=True)},
+            },
+            "tokens": {role: stat.tokens() for role, stat in zip(ROLES, compared.stats, strict=True)},
+            "seconds": {role: stat.latency() for role, stat in zip(ROLES, compared.stats, strict=True)},
+            "cost": {
+                "currency": "USD",
+                **{
+                    role: round(self.spent[side], 6) if self.sides[side].price is not None else None
+                    for side, role in enumerate(ROLES)
+                },
+                "total": round(sum(self.spent), 6) if known else None,
+                "prices_as_of": AS_OF,
+            },
+        }
+
+    def close(self) -> None:
+        """Close the index."""
+        self._index.close()
+
+
+@dataclass
+class Compared:
+    """The comparison, and what the report shows of the answers.
+
+    :param failed: examples that were left out because an answer is missing.
+    :param worst: the examples that the candidate has become worst at, for people.
+    :param best: those that it has gained most on.
+    """
+
+    result: Result
+    failed: int
+    stats: tuple[_SideStats, _SideStats]
+    worst: list[Json]
+    best: list[Json]
+
+
+@dataclass
+class _SideStats:
+    seconds: array[float] = field(default_factory=lambda: array("f"))
+    finishes: Counter[str] = field(default_factory=Counter)
+    input_tokens: int = 0
+    output_tokens: int = 0
+    blocked: int = 0
+    empty: int = 0
+    cut: int = 0
+
+    def add(self, answer: Answer) -> None:
+        self.seconds.append(answer.seconds)
+        self.input_tokens += answer.input_tokens
+        self.output_tokens += answer.output_tokens
+        self.blocked += answer.blocked is not None
+        self.empty += answer.empty and answer.blocked is None
+        self.cut += answer.finish == "MAX_TOKENS"
+        if answer.blocked:
+            self.finishes[answer.blocked] += 1
+
+    def counts(self) -> Json:
+        return {
+            "blocked": self.blocked,
+            "empty": self.empty,
+            "cut_off": self.cut,
+            "blocked_by": dict(self.finishes),
+        }
+
+    def tokens(self) -> Json:
+        return {"input": self.input_tokens, "output": self.output_tokens}
+
+    def latency(self) -> Json:
+        ordered = sorted(self.seconds)
+        return {
+            f"p{share}": round(ordered[min(len(ordered) - 1, len(ordered) * share // 100)], 3)
+            if ordered
+            else None
+            for share in (50, 90, 99)
+        }
+
+
+class _Kept:
+    """The examples that people want to see: those with the largest differences, in the order of the file."""
+
+    def __init__(self, metric: str) -> None:
+        self._metric = metric
+        self._heaps: tuple[list[tuple[float, int, Json]], list[tuple[float, int, Json]]] = ([], [])
+
+    def add(self, row: Json, scores: Mapping[str, tuple[float, float]]) -> None:
+        pair = scores.get(self._metric) or next(iter(scores.values()), None)
+        if pair is None or pair[0] == pair[1]:
+            return
+        size = pair[0] - pair[1]
+        heap = self._heaps[size > 0]
+        # The earlier of two equal ones stays.
+        item = (abs(size), -row["line"], row)
+        if len(heap) < _SHOWN_EXAMPLES:
+            heapq.heappush(heap, (*item[:2], _shown(row)))
+        elif item[:2] > heap[0][:2]:
+            heapq.heapreplace(heap, (*item[:2], _shown(row)))
+
+    @property
+    def worst(self) -> list[Json]:
+        return [row for *_, row in sorted(self._heaps[0], key=lambda item: (-item[0], -item[1]))]
+
+    @property
+    def best(self) -> list[Json]:
+        return [row for *_, row in sorted(self._heaps[1], key=lambda item: (-item[0], -item[1]))]
+
+
+class _Index:
+    """The answers by side and key, on the local disk: a set of any size in the same memory."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = sqlite3.connect(path, isolation_level=None)
+        self._db.execute("PRAGMA journal_mode=OFF")
+        self._db.execute("PRAGMA synchronous=OFF")
+        self._db.execute(
+            "CREATE TABLE answers (side INTEGER, key TEXT, entry TEXT, PRIMARY KEY (side, key)) WITHOUT ROWID"
+        )
+
+    def add(self, side: int, key: str, entry: Json) -> None:
+        # The first answer stays, whichever process got it.
+        text = json.dumps(entry)
+        self._db.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?)", (side, key, text))
+
+    def get(self, side: int, key: str) -> Json | None:
+        found = self._db.execute(
+            "SELECT entry FROM answers WHERE side = ? AND key = ?", (side, key)
+        ).fetchone()
+        return None if found is None else json.loads(found[0])
+
+    def close(self) -> None:
+        self._db.close()
+
+
+def write_report(path: Any, html: str) -> None:
+    """Publish a report.
+
+    :param path: where it goes.
+    :param html: the report.
+    """
+    publish(path, html.encode("utf-8", "replace"))
+
+
+def _figures(paired: Paired) -> Json:
+    figures = asdict(paired) | {"difference": paired.difference}
+    return {
+        key: float(f"{value:.6g}") if isinstance(value, float) else value for key, value in figures.items()
+    }
+
+
+def _shown(row: Json) -> Json:
+    def text(value: str) -> str:
+        return shorten(value, _SHOWN_CHARACTERS)
+
+    return {
+        **row,
+        "question": text(row["question"]),
+        "reference": text(row["reference"]),
+        **{role: {**row[role], "text": text(row[role].get("text", ""))} for role in ROLES},
+    }
