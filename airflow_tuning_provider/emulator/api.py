@@ -193,7 +193,7 @@ def _add_inference_routes(router: APIRouter, call: _Caller, inference: Inference
     async def generate_from_model(request: Request, model: str) -> Response:
         c = await call(request, "GenerateContentResponse")
         body = c.body("GenerateContentRequest")
-        return c.answer(inference.publisher_model(c.project, c.location, model, body))
+        return c.answer(await inference.publisher_model(c.project, c.location, model, body))
 
     @router.post(_PARENT + "/endpoints/{endpoint}:generateContent")
     async def generate_from_endpoint(request: Request, endpoint: str) -> Response:

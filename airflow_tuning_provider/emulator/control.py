@@ -82,6 +82,12 @@ def _add_job_routes(router: APIRouter, jobs: Jobs) -> None:
             raise invalid_argument(f"fields: must be an object, got {fields!r}.")
         return JSONResponse(shown(jobs.set_overlay(id_, fields), now(), "v1beta1"))
 
+    @router.post("/jobs/{id_}/quality")
+    async def set_quality(id_: str, request: Request) -> Response:
+        body = _object(await request.body(), "quality", "pairs")
+        jobs.set_quality(id_, _share(body.get("quality")), _pairs(body.get("pairs")))
+        return JSONResponse({})
+
     @router.post("/lag")
     async def lag(request: Request) -> Response:
         body = _object(await request.body(), *Lag.__dataclass_fields__)
@@ -135,6 +141,24 @@ def _seconds(body: dict[str, Any], key: str, *, for_ever: bool = True) -> float:
             f"{key}: must be a number of seconds up to {_MAX_SECONDS:g}{null}, got {value!r}."
         )
     return float(value)
+
+
+def _share(value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise invalid_argument(f"quality: must be a number from 0 to 1, or null, got {value!r}.")
+    return float(value)
+
+
+def _pairs(value: Any) -> list[tuple[str, str]] | None:
+    if value is None:
+        return None
+    pairs = [tuple(pair) for pair in value if isinstance(pair, list)] if isinstance(value, list) else []
+    fit = all(len(pair) == 2 and all(isinstance(text, str) for text in pair) for pair in pairs)
+    if not pairs or not fit or len(pairs) != len(value):
+        raise invalid_argument("pairs: must be a list of [question, answer].")
+    return [(pair[0], pair[1]) for pair in pairs]
 
 
 def _state_body(body: dict[str, Any]) -> tuple[str, dict[str, Any] | None]:

@@ -30,6 +30,7 @@ class Index:
 
     def __init__(self, pairs: Pairs) -> None:
         self.pairs = pairs
+        self.answers = list(dict.fromkeys(answer for _, answer in pairs))
         documents = [_words(prompt) for prompt, _ in pairs]
         frequency = Counter(word for document in documents for word in document)
         self._idf = {word: 1 + math.log((1 + len(pairs)) / (1 + n)) for word, n in frequency.items()}

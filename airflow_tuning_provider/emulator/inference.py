@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from airflow_tuning_provider.emulator import generate
+from airflow_tuning_provider.emulator import generate, quality
 from airflow_tuning_provider.emulator.clock import now
 from airflow_tuning_provider.emulator.errors import ApiError, invalid_argument, not_found
 from airflow_tuning_provider.emulator.lifecycle import SUCCESS, view
@@ -13,6 +13,9 @@ from airflow_tuning_provider.emulator.models import ModelChecks
 from airflow_tuning_provider.emulator.names import endpoint_location, project_number
 from airflow_tuning_provider.emulator.resources import checkpoint_count
 from airflow_tuning_provider.emulator.store import Store
+
+# Of so many training data sets, the newest ones.
+_UNTUNED_KNOWS_OF = 3
 
 
 class Inference:
@@ -23,13 +26,19 @@ class Inference:
         self._models = models
         self._indexes = generate.Indexes()
 
-    def publisher_model(
+    async def publisher_model(
         self, project: str, location: str, model: str, body: dict[str, Any]
     ) -> dict[str, Any]:
-        """Answer as an untuned model."""
+        """Answer as an untuned model, which knows a part of what tuned ones have learnt."""
         self._models.check_calling(model, project, location)
         generate.check_request(body)
-        return generate.response(body, generate.generic_answer(generate.question(body)), model)
+        prompt = generate.question(body)
+        answer = None
+        for corpus in self._store.corpora(_UNTUNED_KNOWS_OF):
+            answer = await self._answer(corpus, prompt, f"general:{model}", quality.UNTUNED)
+            if answer is not None:
+                break
+        return generate.response(body, answer or generate.generic_answer(prompt), model)
 
     async def endpoint(self, project: str, location: str, id_: str, body: dict[str, Any]) -> dict[str, Any]:
         """Answer as the tuned model behind an endpoint: from the nearest training example."""
@@ -46,11 +55,19 @@ class Inference:
         prompt = generate.question(body)
         answer = None
         if job.corpus:
-            pairs = self._store.corpus(job.corpus)
-            # Building the index of a large data set takes a while.
-            index = await asyncio.to_thread(self._indexes.get, job.corpus, pairs)
-            answer = index.answer(prompt)
+            share = quality.quality_of(job)
+            answer = await self._answer(job.corpus, prompt, f"tuned:{share:.4f}", share)
         return generate.response(body, answer or generate.generic_answer(prompt), job.base_model)
+
+    async def _answer(self, corpus: str, prompt: str, who: str, share: float) -> str | None:
+        """Return the answer of the nearest training example, or another one where the model is wrong."""
+        pairs = self._store.corpus(corpus)
+        # Building the index of a large data set takes a while.
+        index = await asyncio.to_thread(self._indexes.get, corpus, pairs)
+        answer = index.answer(prompt)
+        if answer is None or quality.is_right(who, prompt, share):
+            return answer
+        return quality.wrong_answer(prompt, answer, index.answers) or generate.generic_answer(prompt)
 
     def not_an_endpoint(self, project: str, location: str, model: str) -> ApiError:
         """Return Google's refusal of a model resource where an endpoint is needed."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -286,6 +288,19 @@ class Jobs:
         job.overlay = fields
         self.store.save(job)
         return job
+
+    def set_quality(self, id_: str, quality: float | None, pairs: Sequence[tuple[str, str]] | None) -> None:
+        """Set how often a job's tuned model is right, and what it answers from.
+
+        :param quality: share of right answers; None: by the hyperparameters
+        :param pairs: questions with their answers; None: as the training data have them
+        """
+        job = self.by_id(id_)
+        job.quality = quality
+        if pairs is not None:
+            job.corpus = hashlib.sha256(json.dumps(pairs).encode()).hexdigest()
+            self.store.save_corpus(job.corpus, [*pairs])
+        self.store.save(job)
 
     def set_state(self, id_: str, state: str, error: dict[str, Any] | None) -> JobRecord:
         """Put a job into a state by hand."""

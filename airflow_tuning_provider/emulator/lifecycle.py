@@ -75,6 +75,8 @@ class JobRecord:
     # From when on list and get show the job; infinity: never.
     list_from: float = 0.0
     get_from: float = 0.0
+    # The share of right answers, where a test has set it.
+    quality: float | None = None
     # A merge patch that get and list apply to the resource.
     overlay: dict[str, Any] = field(default_factory=dict)
 

@@ -42,6 +42,15 @@ gemini-1.0-pro-002         2024-04-09  2025-04-09  1,4,8,16    gemini-3.5-flash
 _SIZES = {1: "ONE", 2: "TWO", 4: "FOUR", 8: "EIGHT", 16: "SIXTEEN"}
 # Never tunable over this API. Any other name is accepted: Google has new models before this table has.
 _NEVER_TUNABLE = re.compile(r"gemini-(1\.|2\.0|pro$|ultra)|text-|chat-|code-|codechat-")
+# Answer, and cannot be tuned here. Where an untuned model is asked, any other name is unknown.
+_ONLY_ANSWERING = frozenset(
+    {
+        "gemini-3.1-pro-preview",
+        "gemini-3-pro-preview",
+        "gemini-3-flash-preview",
+        "gemini-3.1-flash-lite-preview",
+    }
+)
 _VERSIONS = "https://cloud.google.com/vertex-ai/generative-ai/docs/learn/model-versions"
 
 
@@ -100,7 +109,8 @@ class ModelChecks:
         """Raise Google's 404 for an untuned model that does not answer in a location."""
         name = model_id(base_model)
         elsewhere = in_multi_regions(name) and location != "global" and not is_multi_region(location)
-        if elsewhere or self._is_refused(MODELS.get(name)):
+        unknown = name not in MODELS and name not in _ONLY_ANSWERING
+        if unknown or elsewhere or self._is_refused(MODELS.get(name)):
             raise _no_model(f"projects/{project}/locations/{location}/publishers/google/models/{name}")
 
     def _is_refused(self, model: Model | None) -> bool:

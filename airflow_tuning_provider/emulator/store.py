@@ -144,6 +144,11 @@ class Store:
             self._corpora.popitem(last=False)
         return pairs
 
+    def corpora(self, most: int) -> list[str]:
+        """Return the digests of the newest training data sets."""
+        rows = self._db.execute("SELECT digest FROM corpora ORDER BY rowid DESC LIMIT ?", (most,))
+        return [digest for (digest,) in rows]
+
     def meta(self, key: str, default: str) -> str:
         """Return a stored value; store the default where there is none."""
         self._db.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (key, default))

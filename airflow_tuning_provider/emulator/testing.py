@@ -78,6 +78,17 @@ class EmulatorClient:
         """Have get and list show a job with these fields of raw JSON; None removes one, ``{}`` ends it."""
         return self.control("POST", f"jobs/{job_id.rpartition('/')[2]}/overlay", {"fields": fields})
 
+    def set_quality(
+        self, job_id: str, quality: float | None, pairs: list[tuple[str, str]] | None = None
+    ) -> None:
+        """Set how often a job's tuned model is right.
+
+        :param quality: share of right answers; None: by the hyperparameters
+        :param pairs: questions and answers that it is asked about, in place of its training data
+        """
+        body = {"quality": quality, "pairs": pairs}
+        self.control("POST", f"jobs/{job_id.rpartition('/')[2]}/quality", body)
+
     def lag(
         self,
         *,
