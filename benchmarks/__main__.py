@@ -246,6 +246,21 @@ class Bench:
         what = f"{count:,} waiting jobs, 20 % faulty answers: job's end to trigger's event, p50 / p99"
         yield Row(what, _delays(figures), target="p99 ≤ 121 s, none lost")
 
+    def evaluator(self) -> Iterator[Row]:
+        """What the evaluator takes for an example besides the answers."""
+        for count in (200,) if self.quick else (1_000, 50_000):
+            ours = medians([in_process("benchmarks.evaluator", count) for _ in range(self.runs)])
+            loop = medians([in_process("benchmarks.evaluator", count, "loop") for _ in range(self.runs)])
+            what = f"evaluation of {count:,} examples whose answers come at once"
+            both = ours["asking_ms"] + ours["comparing_ms"]
+            yield Row(
+                f"{what}: overhead for an example, its two answers kept and compared",
+                f"{both:.2f} ms ({ours['asking_ms']:.2f} asking, {ours['comparing_ms']:.2f} comparing)",
+                f"{loop['asking_ms']:.3f} ms (a loop that keeps nothing)",
+                target="≤ 5 ms",
+            )
+            yield Row(f"{what}: memory", f"{ours['megabytes']:.0f} MB", target="≤ 60 MB")
+
     def _wait(self, jobs: object, kind: str, *, faulty: bool = False) -> Figures:
         from benchmarks.triggerer import Jobs, wait
 
@@ -266,7 +281,7 @@ class Bench:
         )
 
 
-ROWS = ("imports", "installed", "share", "worker", "fleet", "waiting", "faults")
+ROWS = ("imports", "installed", "share", "worker", "fleet", "waiting", "faults", "evaluator")
 _WAYS = {
     "ours": "deferrable operator",
     "sensor": "deferrable sensor",

@@ -307,12 +307,10 @@ class Evaluation:
 
     def _missing(self) -> tuple[int, int]:
         missing = [0, 0]
-        counted: set[tuple[int, int]] = set()
         for example in self._chosen():
             key = example.key
             for side in (0, 1):
-                mark = side, int(key[:16], 16)
-                if mark in counted:
+                if not self._index.is_first("counted", side, key):
                     continue
                 entry = self._index.get(side, key)
                 if entry is None:
@@ -320,7 +318,6 @@ class Evaluation:
                 else:
                     self.reused += 1
                     self._spend(side, Answer.from_json(entry))
-                counted.add(mark)
         return missing[0], missing[1]
 
     def _check_budget(self, missing: tuple[int, int]) -> None:
@@ -350,13 +347,11 @@ class Evaluation:
             )
 
     def _questions(self) -> Iterator[Question]:
-        asked: set[tuple[int, str]] = set()
         for example in self._chosen():
             key = example.key
             for side, model in enumerate(self.sides):
-                if (side, key) in asked or self._index.get(side, key) is not None:
+                if self._index.get(side, key) is not None or not self._index.is_first("asked", side, key):
                     continue
-                asked.add((side, key))
                 request = example.request
                 if self.settings.lowest_thinking:
                     request = with_lowest_thinking(request, model.base_model)
@@ -571,6 +566,10 @@ class _Index:
             "CREATE TABLE answers (side INTEGER, key TEXT, entry TEXT, PRIMARY KEY (side, key)) WITHOUT ROWID"
         )
 
+        self._db.execute(
+            "CREATE TABLE marks (what TEXT, side INTEGER, key TEXT, PRIMARY KEY (what, side, key)) WITHOUT ROWID"
+        )
+
     def add(self, side: int, key: str, entry: Json) -> None:
         # The first answer stays, whichever process got it.
         text = json.dumps(entry)
@@ -581,6 +580,11 @@ class _Index:
             "SELECT entry FROM answers WHERE side = ? AND key = ?", (side, key)
         ).fetchone()
         return None if found is None else json.loads(found[0])
+
+    def is_first(self, what: str, side: int, key: str) -> bool:
+        """Whether this is the first time that something happens to a question."""
+        added = self._db.execute("INSERT OR IGNORE INTO marks VALUES (?, ?, ?)", (what, side, key))
+        return added.rowcount == 1
 
     def close(self) -> None:
         self._db.close()

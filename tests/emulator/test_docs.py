@@ -44,7 +44,7 @@ def test_every_member_of_the_test_helper_is_documented() -> None:
 
 def test_every_documented_control_path_is_there(call: Client) -> None:
     paths = re.findall(r"^\| `(GET|POST|DELETE) (/_emulator/[a-z/{}]+)", TEXT, re.MULTILINE)
-    assert len(paths) == 13
+    assert len(paths) == 14
     for method, path in paths:
         # Not the answer to an unknown path, which is HTML.
         assert call(method, path.replace("{id}", "1")).text.startswith("{")
