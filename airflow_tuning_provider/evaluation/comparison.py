@@ -62,13 +62,24 @@ class Comparison:
                 classes = ", ".join(map(repr, self.labels)) or "none: the references are no labels"
                 raise InvalidInputError("metrics", metric.name, f"its classes are {classes}")
 
-    def add(self, reference: str, candidate: str, baseline: str) -> dict[str, tuple[float, float]]:
-        """Take one example's answers, and return their scores by metric: the candidate's and the baseline's."""
+    def add(
+        self,
+        reference: str,
+        candidate: str,
+        baseline: str,
+        given: Mapping[str, tuple[float, float]] | None = None,
+    ) -> dict[str, tuple[float, float]]:
+        """Take one example's answers, and return their scores by metric: the candidate's and the baseline's.
+
+        :param given: scores that somebody else has given, by metric.
+        """
         texts = [self._read(text) for text in (candidate, baseline)]
         scores: dict[str, tuple[float, float]] = {}
         for metric in self.metrics:
             if isinstance(metric, Metric):
-                pair = tuple(_score(metric, text, reference) for text in texts)
+                pair = (given or {}).get(metric.name) or tuple(
+                    _score(metric, text, reference) for text in texts
+                )
                 for column, value in zip(self._scores[metric.name], pair, strict=True):
                     column.append(value)
                 scores[metric.name] = (pair[0], pair[1])

@@ -57,7 +57,7 @@ class Journal:
     def add(self, entry: Entry) -> None:
         """Keep an answer. Once this returns, a local file has it whatever becomes of this process."""
         line = json.dumps(entry, ensure_ascii=False, separators=(",", ":")) + "\n"
-        if not isinstance(self._directory, Path):
+        if not is_local(self._directory):
             self._waiting.append(line)
             if len(self._waiting) >= PART_ANSWERS or time.monotonic() - self._saved >= PART_SECONDS:
                 self.flush()
@@ -92,12 +92,22 @@ class Journal:
             self._file = None
 
 
+def is_local(path: Any) -> bool:
+    """Whether a path is a plain one of this machine, to which a file can append.
+
+    Those of object stores are ``pathlib`` paths too where Airflow 3.1 makes them, but they name a protocol.
+
+    :param path: as for :class:`Journal`.
+    """
+    return isinstance(path, Path) and not hasattr(path, "protocol")
+
+
 def publish(path: Any, content: bytes) -> None:
     """Write a file whole or not at all; it takes the place of an older one.
 
     :param path: as for :class:`Journal`.
     """
-    if not isinstance(path, Path):
+    if not is_local(path):
         with path.open("wb") as file:  # an object appears when it is complete
             file.write(content)
         return
@@ -118,7 +128,7 @@ def publish_file(path: Any, source: Path) -> None:
 
     :param path: as for :class:`Journal`.
     """
-    local = isinstance(path, Path)
+    local = is_local(path)
     if local:  # object stores have no directories
         path.parent.mkdir(parents=True, exist_ok=True)
     target = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}") if local else path

@@ -22,6 +22,8 @@ from airflow_tuning_provider.evaluation.asking import Asker, AskingError, Budget
 from airflow_tuning_provider.evaluation.comparison import MAX_LABELS, Comparison, Result
 from airflow_tuning_provider.evaluation.examples import Example, Replay, with_lowest_thinking
 from airflow_tuning_provider.evaluation.journal import Journal, publish, publish_file
+from airflow_tuning_provider.evaluation.judge import NAME as JUDGE
+from airflow_tuning_provider.evaluation.judge import Judge, settled, share
 from airflow_tuning_provider.evaluation.metrics import (
     FOR_LABELS,
     FOR_TEXT,
@@ -77,6 +79,8 @@ class Settings:
     :param max_concurrency: how many requests may be under way at a time.
     :param lowest_thinking: ask for the least thinking, unless a line says otherwise.
     :param replay: how lines become requests.
+    :param judge: a model that compares the two answers; the metric ``judge`` is its.
+    :param judge_price: what its judgements cost, as far as known.
     """
 
     metrics: Any = None
@@ -92,6 +96,8 @@ class Settings:
     max_concurrency: int = 16
     lowest_thinking: bool = True
     replay: Replay = field(default_factory=Replay)
+    judge: Judge | None = None
+    judge_price: Price | None = None
 
 
 @dataclass
@@ -144,9 +150,14 @@ class Evaluation:
         self._lines = lines
         self._stopped = stopped
         self._scratch = scratch
-        self._journals = [Journal(answers / self._directory(side)) for side in sides]
+        judge = settings.judge
+        self._asked = [
+            *sides,
+            *([Side(judge.model, judge.base_model, settings.judge_price)] if judge else []),
+        ]
+        self._journals = [Journal(answers / self._directory(side)) for side in self._asked]
         self._index = _Index(scratch / "answers.sqlite")
-        self.spent = [0.0, 0.0]
+        self.spent = [0.0] * len(self._asked)
         self.reused = 0
         self.tally = Tally()
         self.survey = Survey()
@@ -233,6 +244,8 @@ class Evaluation:
         metrics: list[Metric | LabelMetric] = resolve(
             settings.metrics if settings.metrics is not None else FOR_LABELS if labels else FOR_TEXT
         )
+        if settings.judge is not None:
+            metrics.append(Metric(JUDGE, _not_computed))
         if settings.decide_by and settings.decide_by not in [metric.name for metric in metrics]:
             names = ", ".join(metric.name for metric in metrics)
             raise InvalidInputError("decide_by", settings.decide_by, f"give one of the metrics: {names}")
@@ -259,7 +272,7 @@ class Evaluation:
             self.reused,
             "" if (cost := self.estimate(missing)) is None else f", about ${cost:.4f}",
         )
-        total = 2 * self.survey.asked
+        total = sum(missing) + self.reused
         started = time.monotonic()
 
         def progress(tally: Tally, pace: Pace) -> None:
@@ -277,36 +290,41 @@ class Evaluation:
                 sum(self.spent),
             )
 
-        asker = Asker(
-            lambda question: self._ask(question.model, question.request),
-            self._record,
-            Pace(self.settings.max_concurrency),
-            self.settings.max_failed_share * total,
-            self.settings.max_calls - self.reused,
-            self._stopped,
-            progress,
-            tally=self.tally,
-        )
+        pace = Pace(self.settings.max_concurrency)
         try:
-            asker.run(self._questions())
+            for questions in (self._questions(), self._judgements()):
+                Asker(
+                    lambda question: self._ask(question.model, question.request),
+                    self._record,
+                    pace,
+                    self.settings.max_failed_share * total,
+                    self.settings.max_calls - self.reused,
+                    self._stopped,
+                    progress,
+                    tally=self.tally,
+                ).run(questions)
         finally:
             for journal in self._journals:
                 journal.close()
-        progress(self.tally, asker.pace)
+        progress(self.tally, pace)
         return self.tally
 
     def estimate(self, questions: Sequence[int]) -> float | None:
         """Return about what so many questions to each side cost, in US dollars; ``None`` if a price is not known."""
         total = 0.0
-        for side, count in zip(self.sides, questions, strict=True):
+        survey = self.survey
+        for number, (side, count) in enumerate(zip(self._asked, questions, strict=True)):
             if side.price is None:
                 return None
-            share = count / self.survey.examples
-            total += share * side.price.of(self.survey.input_tokens, self.survey.output_tokens)
+            # A judge reads the question and three answers, and says a word.
+            judges = number == 2
+            read = survey.input_tokens + 3 * survey.output_tokens + 150 * survey.examples
+            tokens = (read, 5 * survey.examples) if judges else (survey.input_tokens, survey.output_tokens)
+            total += count / survey.examples * side.price.of(*tokens)
         return total
 
-    def _missing(self) -> tuple[int, int]:
-        missing = [0, 0]
+    def _missing(self) -> list[int]:
+        missing = [0] * len(self._asked)
         for example in self._chosen():
             key = example.key
             for side in (0, 1):
@@ -318,9 +336,11 @@ class Evaluation:
                 else:
                     self.reused += 1
                     self._spend(side, Answer.from_json(entry))
-        return missing[0], missing[1]
+            # What it has judged before is known once there are answers: this is the most that it can be.
+            missing[2:] = [count + 2 for count in missing[2:]]
+        return missing
 
-    def _check_budget(self, missing: tuple[int, int]) -> None:
+    def _check_budget(self, missing: Sequence[int]) -> None:
         settings = self.settings
         needed = sum(missing) + self.reused
         if needed > settings.max_calls:
@@ -328,13 +348,13 @@ class Evaluation:
                 "max_calls",
                 settings.max_calls,
                 f"{needed} questions are to be asked: allow as many, or ask a sample (max_examples="
-                f"{settings.max_calls // 2})",
+                f"{settings.max_calls // (4 if settings.judge else 2)})",
             )
         if settings.max_cost is None:
             return
         estimate = self.estimate(missing)
         if estimate is None:
-            unknown = next(side.model for side in self.sides if side.price is None)
+            unknown = next(side.model for side in self._asked if side.price is None)
             raise InvalidInputError(
                 "max_cost", settings.max_cost, f"the price of {unknown} is not known: give it in prices"
             )
@@ -357,6 +377,34 @@ class Evaluation:
                     request = with_lowest_thinking(request, model.base_model)
                 yield Question(side, key, example.number, model.model, request)
 
+    def _judgements(self) -> Iterator[Question]:
+        judge = self.settings.judge
+        for example in self._chosen() if judge else ():
+            one, other = self._answer(0, example.key), self._answer(1, example.key)
+            if judge is None or one is None or other is None:
+                continue
+            for request in judge.requests(example, one, other):
+                key = _key(request)
+                if not self._index.is_first("asked", 2, key):
+                    continue
+                entry = self._index.get(2, key)
+                if entry is not None:
+                    self.reused += 1
+                    self._spend(2, Answer.from_json(entry))
+                    continue
+                if self.settings.lowest_thinking:
+                    request = with_lowest_thinking(request, judge.base_model)
+                yield Question(2, key, example.number, judge.model, request)
+
+    def _judged(self, example: Example, one: Answer, other: Answer) -> float | None:
+        """Return the candidate's share of an example's judgements, ``None`` if one is missing."""
+        judge = self.settings.judge
+        assert judge is not None
+        if (known := settled(one, other)) is not None:
+            return known
+        said = [self._answer(2, _key(request)) for request in judge.requests(example, one, other)]
+        return None if said[0] is None or said[1] is None else share(said[0], said[1])
+
     def _record(self, question: Question, answer: Answer) -> None:
         entry = {"key": question.key, "line": question.number, **answer.as_json()}
         self._journals[question.side].add(entry)
@@ -367,7 +415,7 @@ class Evaluation:
             raise BudgetError(f"The answers have cost ${sum(self.spent):.4f}, max_cost={most} is allowed.")
 
     def _spend(self, side: int, answer: Answer) -> None:
-        price = self.sides[side].price
+        price = self._asked[side].price
         if price is not None:
             self.spent[side] += price.of(answer.input_tokens, answer.output_tokens)
 
@@ -394,15 +442,20 @@ class Evaluation:
                 }
                 answers = [self._answer(side, example.key) for side in (0, 1)]
                 one, other = answers
-                if one is None or other is None:
+                given: dict[str, tuple[float, float]] = {}
+                if one is not None and other is not None and self.settings.judge is not None:
+                    judged = self._judged(example, one, other)
+                    given = {} if judged is None else {JUDGE: (judged, 1 - judged)}
+                unjudged = self.settings.judge is not None and not given
+                if one is None or other is None or unjudged:
                     failed += 1
                     row["failed"] = {
                         role: self.tally.failed.get((side, example.key), "no answer")
                         for side, role in enumerate(ROLES)
                         if answers[side] is None
-                    }
+                    } or {JUDGE: "no judgement"}
                 else:
-                    scores = comparison.add(example.reference, one.text, other.text)
+                    scores = comparison.add(example.reference, one.text, other.text, given)
                     for stat, answer in zip(stats, (one, other), strict=True):
                         stat.add(answer)
                     row |= {"candidate": one.as_json(), "baseline": other.as_json()}
@@ -422,7 +475,8 @@ class Evaluation:
     def result(self, compared: Compared) -> Json:
         """Return what goes to XCom: figures only."""
         outcome = compared.result
-        known = all(side.price is not None for side in self.sides)
+        known = all(side.price is not None for side in self._asked)
+        roles = [*ROLES, JUDGE][: len(self._asked)]
         return {
             "verdict": outcome.verdict,
             "sentence": outcome.sentence(),
@@ -456,8 +510,8 @@ class Evaluation:
             "cost": {
                 "currency": "USD",
                 **{
-                    role: round(self.spent[side], 6) if self.sides[side].price is not None else None
-                    for side, role in enumerate(ROLES)
+                    role: round(self.spent[side], 6) if self._asked[side].price is not None else None
+                    for side, role in enumerate(roles)
                 },
                 "total": round(sum(self.spent), 6) if known else None,
                 "prices_as_of": AS_OF,
@@ -588,6 +642,14 @@ class _Index:
 
     def close(self) -> None:
         self._db.close()
+
+
+def _not_computed(answer: str, reference: str) -> float:
+    raise ValueError("the judge's scores are given")
+
+
+def _key(request: Json) -> str:
+    return Example(0, request, "").key
 
 
 def write_report(path: Any, html: str) -> None:

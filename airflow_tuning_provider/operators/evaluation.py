@@ -7,6 +7,7 @@ import re
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +72,9 @@ class EvaluateTunedModelOperator(TuningTask):
     :param labels: the classes, where the answers are labels; default: found from the references.
     :param parse: callable that makes an answer's text into what is compared, such as
         :func:`~airflow_tuning_provider.evaluation.metrics.one_of`.
+    :param judge: a model's id or an endpoint that compares the two answers, each pair twice with the places swapped;
+        its metric is ``judge``, the candidate's share. ``decide_by="judge"`` makes the verdict its.
+    :param judge_rubric: what makes an answer the better one, in words; default: right, complete, nothing beside it.
     :param confidence: of the intervals.
     :param seed: of the bootstrap and of a sample.
     :param gate: what the candidate has to fulfil: metrics to bounds with MLflow's names (``threshold``,
@@ -107,6 +111,8 @@ class EvaluateTunedModelOperator(TuningTask):
         "output_uri",
         "decide_by",
         "labels",
+        "judge",
+        "judge_rubric",
         "confidence",
         "seed",
         "gate",
@@ -138,6 +144,8 @@ class EvaluateTunedModelOperator(TuningTask):
         decide_by: str | None = None,
         labels: Sequence[str] | None = None,
         parse: Callable[[str], str] | None = None,
+        judge: str | None = None,
+        judge_rubric: str | None = None,
         confidence: float | str = 0.95,
         seed: int | str = 0,
         gate: Mapping[str, Any] | None = None,
@@ -166,6 +174,8 @@ class EvaluateTunedModelOperator(TuningTask):
         self.decide_by = decide_by
         self.labels = labels
         self.parse = parse
+        self.judge = judge
+        self.judge_rubric = judge_rubric
         self.confidence = confidence
         self.seed = seed
         self.gate = gate
@@ -194,6 +204,7 @@ class EvaluateTunedModelOperator(TuningTask):
             hook.open()
             with refusing_invalid_input():
                 sides = self._sides(hook)
+                settings = self._with_judge(settings, hook)
             lines = self._fetch(scratch)
             output = _local(self._output(context))
             evaluation = self._evaluation(hook, sides, lines, output, scratch, settings, labels)
@@ -271,6 +282,19 @@ class EvaluateTunedModelOperator(TuningTask):
             )
             sides.append(Side(full, base_model, price))
         return sides[0], sides[1]
+
+    def _with_judge(self, settings: Settings, hook: TuningJobHook) -> Settings:
+        from airflow_tuning_provider.evaluation.judge import RUBRIC, Judge
+        from airflow_tuning_provider.evaluation.prices import price_of
+
+        if self.judge in _NOTHING:
+            return settings
+        name = hook.model_name(str(self.judge), location=self.baseline_location)
+        tuned = "/endpoints/" in name
+        base = None if tuned else name.rpartition("/")[2]
+        rubric = RUBRIC if self.judge_rubric in _NOTHING else str(self.judge_rubric)
+        price = price_of(name, tuned=tuned, prices=self.prices)
+        return replace(settings, judge=Judge(name, base, rubric), judge_price=price)
 
     def _fetch(self, scratch: Path) -> Path:
         """Copy the held-out lines here: what is asked and what is compared are the same lines then."""
@@ -383,6 +407,8 @@ class EvaluateTunedModelOperator(TuningTask):
             "sample": f"{result['counts']['asked']} of {result['counts']['held_out']} lines",
             "seed": settings.seed,
             "labels": list(compared.result.labels),
+            "judge": settings.judge and settings.judge.model,
+            "rubric": settings.judge and settings.judge.rubric,
             "gate": self.gate,
             "DAG, run, task": f"{ti.dag_id}, {ti.run_id}, {ti.task_id}",
             "provider": f"airflow-tuning-provider {__version__}",
@@ -646,7 +672,9 @@ def _local(path: Any) -> Any:
 
 
 def _uri(path: Any) -> str:
-    return path.absolute().as_uri() if isinstance(path, Path) else str(path)
+    from airflow_tuning_provider.evaluation.journal import is_local
+
+    return path.absolute().as_uri() if is_local(path) else str(path)
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import signal
 import time
 from collections import Counter
@@ -416,7 +417,8 @@ def test_answers_in_a_store_that_cannot_append(server: Emulator, ti: TaskInstanc
     job = tuned(server, 0.9)
     operator = evaluate(job, "memory://bucket/held_out.jsonl", output_uri="memory://bucket/run")
     result = ti.run(operator)
-    assert result["report_uri"].startswith("memory://bucket/run/results/")
+    # Airflow 3.1 spells it with one more slash.
+    assert re.match("memory:///?bucket/run/results/", result["report_uri"])
     assert ObjectStoragePath(result["predictions_uri"]).read_text().count("\n") == 60
     parts = [str(path) for model in (root / "answers").iterdir() for path in model.iterdir()]
     assert len(parts) >= 4, "60 answers of each are two parts"
@@ -603,3 +605,19 @@ def test_mapped_instances_that_failed_are_named(server: Emulator, held_out: Path
     ti = Instance(task_id="select")
     ti.run(select)
     assert ti.xcoms["left_out"] == ["evaluate[1]: failed.", "evaluate[2]: upstream_failed."]
+
+
+def test_a_judge_over_http(server: Emulator, ti: TaskInstance, held_out: Path) -> None:
+    """One that always names the first place says nothing, as it is asked with the places swapped."""
+    job = tuned(server, 1.0)
+    prompts = [(f"You compare two answers to the same question {question}", "A") for question, _ in PAIRS]
+    judge = tuned(server, 1.0, prompts)
+    result = ti.run(evaluate(job, held_out, judge=judge["endpoint"], max_cost=None))
+    sent = [r for r in asked(server) if r["path"].startswith(f"/v1/{judge['endpoint']}")]
+    found = rows(result["predictions_uri"])
+    different = [row for row in found if row["candidate"]["text"] != row["baseline"]["text"]]
+    assert len(sent) == 2 * len(different) > 0
+    assert {row["scores"]["judge"][0] for row in found} == {0.5}
+    assert result["metrics"]["judge"]["difference"] == 0
+    assert result["cost"]["judge"] is None
+    assert result["verdict"] == "better", "accuracy decides"
