@@ -92,6 +92,18 @@ class Comparison:
         """Return the class that a text is, or :data:`OTHER`."""
         return self._labels.get(normalize(text), OTHER)
 
+    @property
+    def names(self) -> str:
+        """All metrics by name, for people."""
+        of_classes = ("recall:CLASS", "precision:CLASS", "f1:CLASS") if self._labels else ()
+        return ", ".join([*(metric.name for metric in self.metrics), *of_classes])
+
+    def measures(self, name: str) -> bool:
+        """Whether a result will have a metric, or a class's such as ``recall:billing``."""
+        kind = label_metric(name)
+        of_class = kind is not None and kind[1] in self._labels.values()
+        return of_class or any(metric.name == name for metric in self.metrics)
+
     def _read(self, text: str) -> str:
         # Nothing was said: there is nothing to read, and no parser may make it right.
         return str(self.parse(text)) if self.parse and text.strip() else text

@@ -66,8 +66,8 @@ def figure(value: object) -> str:
     """Return a number as people read it."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return "–" if value is None else str(value)
-    if isinstance(value, int):
-        return f"{value:,}"
+    if value == int(value):
+        return f"{int(value):,}"
     return f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}"
 
 
@@ -161,7 +161,7 @@ def _chart(title: str, lines: Mapping[str, Sequence[tuple[float, float]]]) -> Js
     left, right, bottom, top = min(xs), max(xs), min(ys), max(ys)
 
     def place(point: tuple[float, float]) -> str:
-        x = (point[0] - left) / (right - left or 1) * (_WIDTH - 20) + 10
+        x = (point[0] - left) / (right - left or 1) * (_WIDTH - 60) + 50
         y = (1 - (point[1] - bottom) / (top - bottom or 1)) * (_HEIGHT - 20) + 10
         return f"{x:.1f},{y:.1f}"
 

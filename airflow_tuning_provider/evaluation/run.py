@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 ROLES = ("candidate", "baseline")
 _LONGEST_LABEL = 60
-_SHOWN_EXAMPLES = 12
+_SHOWN_EXAMPLES = 8
 _SHOWN_CHARACTERS = 1500
 
 Json = dict[str, Any]

@@ -192,10 +192,11 @@ class EvaluateTunedModelOperator(TuningTask):
         self.request_labels = request_labels
         self.curves = curves
         self.storage_conn_id = storage_conn_id
-        self._stop = threading.Event()
+        self._stop: threading.Event | None = None
 
     def execute(self, context: Context) -> Json:
         """Ask, compare, report, and hold the gate."""
+        self._stop = threading.Event()  # not before: an operator is copied
         with tempfile.TemporaryDirectory(prefix="evaluation-") as directory, self.make_hook() as hook:
             scratch = Path(directory)
             with refusing_invalid_input():
@@ -216,7 +217,8 @@ class EvaluateTunedModelOperator(TuningTask):
 
     def on_kill(self) -> None:
         """Ask nothing more; the answers so far are kept."""
-        self._stop.set()
+        if self._stop is not None:
+            self._stop.set()
 
     # -- what is asked for ---------------------------------------------------------------------------
 
@@ -336,13 +338,13 @@ class EvaluateTunedModelOperator(TuningTask):
     ) -> Evaluation:
         from airflow_tuning_provider.evaluation.run import Evaluation
 
+        stop = self._stop or threading.Event()
+
         def ask(model: str, request: Json) -> Any:
             return hook.try_to_generate_content(model, **request, labels=labels)
 
         with refusing_invalid_input():
-            return Evaluation(
-                ask, sides, lines, output / "answers", scratch, settings, stopped=self._stop.is_set
-            )
+            return Evaluation(ask, sides, lines, output / "answers", scratch, settings, stopped=stop.is_set)
 
     def _evaluate(
         self, context: Context, hook: TuningJobHook, evaluation: Evaluation, output: Any, gate: Any
@@ -353,14 +355,23 @@ class EvaluateTunedModelOperator(TuningTask):
         with refusing_invalid_input():
             survey = evaluation.read()
             comparison = evaluation.comparison()
+            for name in gate.bounds if gate else ():
+                if not comparison.measures(name):
+                    raise InvalidInputError("gate", name, f"it is not measured; there are {comparison.names}")
         place = output / "results" / _segment(evaluation.sides[0].model.rpartition("/")[2])
         decide_by = evaluation.settings.decide_by
         try:
             with refusing_invalid_input():
                 evaluation.ask()
-                compared = evaluation.compare(comparison, place / "predictions.jsonl", decide_by)
         except AskingError as error:
-            raise _stopped(error, hook, output) from error.__cause__
+            raise _stopped(error, output) from error.__cause__
+        try:
+            compared = evaluation.compare(comparison, place / "predictions.jsonl", decide_by)
+        except InvalidInputError as error:
+            # Not "nothing was sent": it was, and it is kept.
+            raise TuningInvalidInputError(f"{error}\n{_kept(output)}", field=error.field) from None
+        except AskingError as error:
+            raise _stopped(error, output) from None
         manifest = as_mapping(self.candidate)
         result = evaluation.result(compared) | {
             "dataset": {"uri": str(self.held_out_uri), "sha256": survey.sha256, "examples": survey.examples},
@@ -371,8 +382,7 @@ class EvaluateTunedModelOperator(TuningTask):
         }
         reasons: list[str] | None = None
         if gate is not None:
-            with refusing_invalid_input():
-                reasons = gate.check(result)
+            reasons = gate.check(result)
         result |= _passed(result, reasons)
         self._tell(result)
         self._report(context, hook, evaluation, compared, result, place)
@@ -613,10 +623,14 @@ def _decide(
     raise TuningGateError(f"{text}\n{result['sentence']}\nReport: {result.get('report_uri')}")
 
 
-def _stopped(error: AskingError, hook: TuningJobHook, output: Any) -> TuningError:
+def _kept(output: Any) -> str:
+    return f"The answers so far are kept in {_uri(output / 'answers')}: the next attempt asks only what is missing."
+
+
+def _stopped(error: AskingError, output: Any) -> TuningError:
     from airflow_tuning_provider.evaluation.asking import BudgetError
 
-    kept = f"The answers so far are kept in {_uri(output / 'answers')}: the next attempt asks only what is missing."
+    kept = _kept(output)
     if isinstance(error, BudgetError):
         return TuningInvalidInputError(f"{error}\n{kept} Allow more, then clear the task.")
     if error.error is None:

@@ -326,6 +326,21 @@ def test_equal_questions_are_asked_once(server: Emulator, ti: TaskInstance, tmp_
     assert (result["examples"], len(asked(server))) == (30, 20)
 
 
+def broken(answer: str, reference: str) -> float:
+    return float("nan")
+
+
+def test_a_metric_that_breaks_is_told_and_nothing_is_lost(
+    server: Emulator, ti: TaskInstance, held_out: Path
+) -> None:
+    job = tuned(server, 0.9)
+    with pytest.raises(TuningInvalidInputError, match=r"metrics\['broken'\]=nan(.|\n)*are kept in file:///"):
+        ti.run(evaluate(job, held_out, metrics=[broken]))
+    before = len(asked(server))
+    ti.run(evaluate(job, held_out))
+    assert len(asked(server)) == before == 120
+
+
 # -- limits ------------------------------------------------------------------------------------------------
 
 
@@ -340,6 +355,8 @@ def test_equal_questions_are_asked_once(server: Emulator, ti: TaskInstance, tmp_
         ({"decide_by": "token_f1"}, "decide_by"),
         ({"gate": {"accuracy": {"treshold": 1}}}, "gate.accuracy.treshold"),
         ({"gate": {"accuracy": 1}, "on_fail": "stop"}, "on_fail"),
+        ({"gate": {"token_f1": 1}}, "it is not measured; there are accuracy, macro_f1, recall:CLASS"),
+        ({"gate": {"recall:zzz": 1}}, "it is not measured"),
         ({"max_failed_share": 2}, "max_failed_share"),
         ({"max_concurrency": 33}, "max_concurrency"),
         ({"max_examples": 0}, "max_examples"),
