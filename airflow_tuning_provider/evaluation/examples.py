@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from airflow_tuning_provider.api.inputs import InvalidInputError, shorten
@@ -47,7 +48,7 @@ class Example:
     request: dict[str, Any]
     reference: str
 
-    @property
+    @cached_property
     def key(self) -> str:
         """What identifies the question: equal requests have equal keys."""
         text = json.dumps(self.request, sort_keys=True, separators=(",", ":"), ensure_ascii=True)

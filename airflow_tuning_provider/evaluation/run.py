@@ -79,6 +79,7 @@ class Settings:
     :param max_concurrency: how many requests may be under way at a time.
     :param lowest_thinking: ask for the least thinking, unless a line says otherwise.
     :param replay: how lines become requests.
+    :param shard: ask and compare only one of several parts of the lines: its number, from 0, and how many there are.
     :param judge: a model that compares the two answers; the metric ``judge`` is its.
     :param judge_price: what its judgements cost, as far as known.
     """
@@ -96,6 +97,7 @@ class Settings:
     max_concurrency: int = 16
     lowest_thinking: bool = True
     replay: Replay = field(default_factory=Replay)
+    shard: tuple[int, int] | None = None
     judge: Judge | None = None
     judge_price: Price | None = None
 
@@ -184,9 +186,11 @@ class Evaluation:
         spelled: dict[str, Counter[str]] = {}
         smallest: list[int] = []
         many = False
+        in_shard = 0
         most = self.settings.max_examples
         for example in self._examples(digest.update):
             survey.examples += 1
+            in_shard += self._in_shard(example)
             tokens = example.estimated_tokens
             survey.input_tokens += tokens[0]
             survey.output_tokens += tokens[1]
@@ -204,7 +208,9 @@ class Evaluation:
         if not survey.examples:
             raise InvalidInputError("held_out_uri", str(self._lines.name), "the file has no examples")
         survey.sha256 = digest.hexdigest()
-        survey.asked = min(survey.examples, most or survey.examples)
+        survey.asked = min(in_shard, most or in_shard)
+        if not survey.asked:
+            raise InvalidInputError("shard", self.settings.shard, "no line belongs to it: make fewer of them")
         if most is not None and survey.asked < survey.examples:
             survey._threshold = -smallest[0]
         if not many and len(references) >= 2 and 2 * len(references) <= survey.examples:
@@ -226,9 +232,16 @@ class Evaluation:
         threshold = self.survey._threshold
         taken = 0
         for example in self._examples():
+            if not self._in_shard(example):
+                continue
             if threshold is None or (self._place(example) <= threshold and taken < self.survey.asked):
                 taken += 1
                 yield example
+
+    def _in_shard(self, example: Example) -> bool:
+        """Whether a line is in the part that is asked: by its question, so that equal ones are in one part."""
+        shard = self.settings.shard
+        return shard is None or int(example.key[:12], 16) % shard[1] == shard[0]
 
     def _place(self, example: Example) -> int:
         text = f"{self.settings.seed}:{example.number}:{example.key}"

@@ -83,6 +83,8 @@ class EvaluateTunedModelOperator(TuningTask):
     :param on_fail: what a gate does that is not passed: ``record`` it in the result, ``skip`` this task and what
         follows, or ``fail`` without a retry. The result is in XCom in any case.
     :param max_examples: ask a seeded sample of so many lines; default: all.
+    :param shard: ask and compare only one of several parts of the lines, such as ``0/4``; for a mapped task over a
+        large set. With the same ``output_uri``, an evaluation of the whole set then finds all answers there.
     :param max_calls: how many requests may be sent for this evaluation; more are refused before the first.
     :param max_cost: US dollars that the answers may cost, as estimated before and counted meanwhile; default: no bound.
     :param prices: dollars for a million tokens by model, ``{"input": …, "output": …}``, in place of the dated table.
@@ -118,6 +120,7 @@ class EvaluateTunedModelOperator(TuningTask):
         "gate",
         "on_fail",
         "max_examples",
+        "shard",
         "max_calls",
         "max_cost",
         "prices",
@@ -151,6 +154,7 @@ class EvaluateTunedModelOperator(TuningTask):
         gate: Mapping[str, Any] | None = None,
         on_fail: str = "record",
         max_examples: int | str | None = None,
+        shard: str | None = None,
         max_calls: int | str = 20_000,
         max_cost: float | str | None = None,
         prices: Mapping[str, Any] | None = None,
@@ -181,6 +185,7 @@ class EvaluateTunedModelOperator(TuningTask):
         self.gate = gate
         self.on_fail = on_fail
         self.max_examples = max_examples
+        self.shard = shard
         self.max_calls = max_calls
         self.max_cost = max_cost
         self.prices = prices
@@ -238,6 +243,7 @@ class EvaluateTunedModelOperator(TuningTask):
             confidence=_bounded(self.confidence, "confidence", 0.5, 0.9999),
             seed=int(_bounded(self.seed, "seed", 0, 2**63)),
             max_examples=None if self.max_examples in _NOTHING else _count(self.max_examples, "max_examples"),
+            shard=self._shard(),
             max_calls=_count(self.max_calls, "max_calls"),
             max_cost=None if self.max_cost in _NOTHING else _bounded(self.max_cost, "max_cost", 0, 1e9),
             max_failed_share=_bounded(self.max_failed_share, "max_failed_share", 0, 1),
@@ -245,6 +251,16 @@ class EvaluateTunedModelOperator(TuningTask):
             lowest_thinking=self.flag("lowest_thinking"),
             replay=Replay(self.generation_config, self.flag("keep_response_schema")),
         )
+
+    def _shard(self) -> tuple[int, int] | None:
+        if self.shard in _NOTHING:
+            return None
+        match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", str(self.shard))
+        if match is None or int(match[1]) >= int(match[2]):
+            raise InvalidInputError("shard", self.shard, "give NUMBER/HOW_MANY, from 0/4 to 3/4")
+        if self.max_examples not in _NOTHING:
+            raise InvalidInputError("shard", self.shard, "give either shard or max_examples")
+        return int(match[1]), int(match[2])
 
     def _labels(self, context: Context) -> dict[str, str]:
         ti = context["ti"]
@@ -358,7 +374,8 @@ class EvaluateTunedModelOperator(TuningTask):
             for name in gate.bounds if gate else ():
                 if not comparison.measures(name):
                     raise InvalidInputError("gate", name, f"it is not measured; there are {comparison.names}")
-        place = output / "results" / _segment(evaluation.sides[0].model.rpartition("/")[2])
+        part = f"-{self.shard}" if evaluation.settings.shard else ""
+        place = output / "results" / _segment(evaluation.sides[0].model.rpartition("/")[2] + part)
         decide_by = evaluation.settings.decide_by
         try:
             with refusing_invalid_input():

@@ -361,6 +361,9 @@ def test_a_metric_that_breaks_is_told_and_nothing_is_lost(
         ({"max_concurrency": 33}, "max_concurrency"),
         ({"max_examples": 0}, "max_examples"),
         ({"confidence": 95}, "confidence"),
+        ({"shard": "4/4"}, "shard"),
+        ({"shard": "x"}, "shard"),
+        ({"shard": "0/2", "max_examples": 5}, "either shard or max_examples"),
         ({"labels": "billing"}, "labels"),
         ({"prices": {"gemini-3.5-flash": 1}}, "prices"),
         ({"request_labels": {"Team": "x"}}, "request_labels"),
@@ -417,6 +420,27 @@ def test_a_sample_is_seeded(server: Emulator, held_out: Path) -> None:
         samples.append({question_of(r) for r in server.requests(before) if "/endpoints/" in r["path"]})
     assert samples[0] == samples[1] != samples[2]
     assert [len(sample) for sample in samples] == [20, 20, 20]
+
+
+def test_shards_ask_each_line_once_and_the_whole_finds_their_answers(
+    server: Emulator, held_out: Path, tmp_path: Path
+) -> None:
+    job = tuned(server, 0.9)
+    output = (tmp_path / "shared").as_uri()
+    parts = []
+    for index in range(3):
+        ti = TaskInstance(task_id="ask", map_index=index)
+        operator = evaluate(job, held_out, shard=f"{index}/3", output_uri=output)
+        parts.append(ti.run(operator))
+    assert sum(part["examples"] for part in parts) == 60
+    assert all(part["examples"] > 8 for part in parts)
+    assert len({part["predictions_uri"] for part in parts}) == 3
+    lines = [row["line"] for part in parts for row in rows(part["predictions_uri"])]
+    assert sorted(lines) == list(range(1, 61))
+    assert len(asked(server)) == 120
+    whole = TaskInstance(task_id="evaluate").run(evaluate(job, held_out, output_uri=output))
+    assert (whole["examples"], whole["counts"]["calls"], whole["counts"]["reused_answers"]) == (60, 0, 120)
+    assert len(asked(server)) == 120
 
 
 # -- where the answers are kept ------------------------------------------------------------------------------
