@@ -17,6 +17,7 @@ from airflow_tuning_provider.emulator.inference import Inference
 from airflow_tuning_provider.emulator.jobs import Jobs
 from airflow_tuning_provider.emulator.operations import Operations
 from airflow_tuning_provider.emulator.protojson import load_json, parse
+from airflow_tuning_provider.emulator.registry_api import Registry, add_registry_routes
 from airflow_tuning_provider.emulator.resources import tuning_job
 from airflow_tuning_provider.emulator.schema import camel_case
 
@@ -111,7 +112,9 @@ def _check_empty(call: _Call) -> None:
         raise bad_request([("", text)])
 
 
-def api_router(jobs: Jobs, operations: Operations, inference: Inference, tokens: Tokens) -> APIRouter:
+def api_router(
+    jobs: Jobs, operations: Operations, inference: Inference, registry: Registry, tokens: Tokens
+) -> APIRouter:
     """Return the API's routes. Each checks the credentials first, as Google's front end does."""
     router = APIRouter()
 
@@ -122,6 +125,7 @@ def api_router(jobs: Jobs, operations: Operations, inference: Inference, tokens:
     _add_job_routes(router, call, jobs, operations)
     _add_operation_routes(router, call, operations)
     _add_inference_routes(router, call, inference)
+    add_registry_routes(router, call, registry)
     return router
 
 
@@ -200,6 +204,19 @@ def _add_inference_routes(router: APIRouter, call: _Caller, inference: Inference
         c = await call(request, "GenerateContentResponse")
         body = c.body("GenerateContentRequest")
         return c.answer(await inference.endpoint(c.project, c.location, endpoint, body))
+
+    @router.post(_PARENT + "/publishers/{publisher}/models/{model}:countTokens")
+    async def count_tokens_for_model(request: Request, model: str) -> Response:
+        c = await call(request, "CountTokensResponse")
+        return c.answer(
+            inference.count_tokens(c.project, c.location, c.body("CountTokensRequest"), model=model)
+        )
+
+    @router.post(_PARENT + "/endpoints/{endpoint}:countTokens")
+    async def count_tokens_for_endpoint(request: Request, endpoint: str) -> Response:
+        c = await call(request, "CountTokensResponse")
+        body = c.body("CountTokensRequest")
+        return c.answer(inference.count_tokens(c.project, c.location, body, endpoint=endpoint))
 
     @router.post(_PARENT + "/models/{model}:generateContent")
     async def generate_from_tuned_model(request: Request, model: str) -> Response:

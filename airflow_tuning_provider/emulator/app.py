@@ -15,14 +15,18 @@ from starlette.middleware.gzip import GZipMiddleware
 from airflow_tuning_provider.emulator.api import VERSIONS, api_router, error_response, page_not_found
 from airflow_tuning_provider.emulator.auth import Tokens
 from airflow_tuning_provider.emulator.control import control_router
+from airflow_tuning_provider.emulator.endpoints import Endpoints
 from airflow_tuning_provider.emulator.errors import ApiError
 from airflow_tuning_provider.emulator.faults import Faults
 from airflow_tuning_provider.emulator.inference import Inference
 from airflow_tuning_provider.emulator.jobs import Jobs
+from airflow_tuning_provider.emulator.longrunning import LongRunning
 from airflow_tuning_provider.emulator.operations import OPERATIONS_ALIAS, Operations
 from airflow_tuning_provider.emulator.recorder import App, Receive, Recorder, RequestLog, Scope, Send
+from airflow_tuning_provider.emulator.registry_api import Registry
 from airflow_tuning_provider.emulator.settings import Settings
 from airflow_tuning_provider.emulator.store import Store
+from airflow_tuning_provider.emulator.tuned_models import TunedModels
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +47,9 @@ def create_app(settings: Settings, store: Store) -> App:
     app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.include_router(control_router(jobs, requests, faults, tokens))
     # Before the API's routes, whose first segment is a parameter.
-    app.include_router(api_router(jobs, Operations(jobs), Inference(store, jobs.models), tokens))
+    running = LongRunning(store, settings.speed)
+    registry = Registry(TunedModels(jobs, running), Endpoints(jobs, running), running)
+    app.include_router(api_router(jobs, Operations(jobs), Inference(store, jobs.models), registry, tokens))
     _handle_errors(app)
     return Recorder(_compressed(_only_known_versions(app)), requests, faults)
 

@@ -76,7 +76,7 @@ class _Parser:
         if kind in ("any", "json", "struct", "map"):
             return word if kind == "map" else camel_case(word), "any"
         field = MESSAGES.get(kind, {}).get(camel_case(word))
-        if field is None or (field.beta_only and self.version == "v1"):
+        if field is None or not field.known_to(self.version):
             raise _bad_mask(path, f"Cannot find matching fields for path '{path}'.")
         return field.name, field.type.strip("[]{}")
 

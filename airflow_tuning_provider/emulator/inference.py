@@ -8,11 +8,13 @@ from typing import Any
 from airflow_tuning_provider.emulator import generate, quality
 from airflow_tuning_provider.emulator.clock import now
 from airflow_tuning_provider.emulator.errors import ApiError, invalid_argument, not_found
-from airflow_tuning_provider.emulator.lifecycle import SUCCESS, view
+from airflow_tuning_provider.emulator.lifecycle import SUCCESS, JobRecord, view
 from airflow_tuning_provider.emulator.models import ModelChecks
 from airflow_tuning_provider.emulator.names import endpoint_location, project_number
+from airflow_tuning_provider.emulator.registry import serves
 from airflow_tuning_provider.emulator.resources import checkpoint_count
 from airflow_tuning_provider.emulator.store import Store
+from airflow_tuning_provider.emulator.tokens import content_characters, content_tokens
 
 # Of so many training data sets, the newest ones.
 _UNTUNED_KNOWS_OF = 3
@@ -40,17 +42,26 @@ class Inference:
                 break
         return generate.response(body, answer or generate.generic_answer(prompt), model)
 
+    def count_tokens(
+        self, project: str, location: str, body: dict[str, Any], *, model: str = "", endpoint: str = ""
+    ) -> dict[str, Any]:
+        """Count the tokens of a request, which is free."""
+        if endpoint:
+            self._served(project, location, endpoint)
+        else:
+            self._models.check_calling(model, project, location)
+        generate.check_request(body)
+        contents = [*body["contents"], body.get("systemInstruction")]
+        total = sum(map(content_tokens, contents))
+        return {
+            "totalTokens": total,
+            "totalBillableCharacters": sum(map(content_characters, contents)),
+            "promptTokensDetails": [{"modality": "TEXT", "tokenCount": total}],
+        }
+
     async def endpoint(self, project: str, location: str, id_: str, body: dict[str, Any]) -> dict[str, Any]:
         """Answer as the tuned model behind an endpoint: from the nearest training example."""
-        found = self._store.endpoint(id_)
-        number = project_number(project)
-        if found is None:
-            raise _no_endpoint(project, location, id_)
-        job, checkpoint = found
-        where = endpoint_location(job.location, job.base_model)
-        here = (job.number, where) == (number, location) and checkpoint <= checkpoint_count(job)
-        if not here or view(job, now()).state not in SUCCESS:
-            raise _no_endpoint(project, location, id_)
+        job = self._served(project, location, id_)
         generate.check_request(body)
         prompt = generate.question(body)
         answer = None
@@ -68,6 +79,20 @@ class Inference:
         if answer is None or quality.is_right(who, prompt, share):
             return answer
         return quality.wrong_answer(prompt, answer, index.answers) or generate.generic_answer(prompt)
+
+    def _served(self, project: str, location: str, id_: str) -> JobRecord:
+        """Return the job behind an endpoint that has its model, or raise Google's 404."""
+        found = self._store.endpoint(id_)
+        number = project_number(project)
+        if found is None:
+            raise _no_endpoint(project, location, id_)
+        job, checkpoint = found
+        where = endpoint_location(job.location, job.base_model)
+        here = (job.number, where) == (number, location) and checkpoint <= checkpoint_count(job)
+        here = here and serves(job, checkpoint, now())
+        if not here or view(job, now()).state not in SUCCESS:
+            raise _no_endpoint(project, location, id_)
+        return job
 
     def not_an_endpoint(self, project: str, location: str, model: str) -> ApiError:
         """Return Google's refusal of a model resource where an endpoint is needed."""

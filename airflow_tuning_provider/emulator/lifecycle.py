@@ -67,6 +67,8 @@ class JobRecord:
     corpus: str = ""
     model: str = ""
     model_version: int = 1
+    # What has been done since to the model's version and its endpoints, see registry.Version.
+    registry: dict[str, Any] = field(default_factory=dict)
     base_model: str = ""
     cancel_asked: float | None = None
     # None: as the speed has it; infinity: for ever.

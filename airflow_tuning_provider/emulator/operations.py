@@ -17,9 +17,9 @@ from airflow_tuning_provider.emulator.validation import TUNING_SPECS
 
 # A path without an API version; the operation is then given as it was made.
 OPERATIONS_ALIAS = "ui"
-_TYPES = "type.googleapis.com/google.cloud.aiplatform."
-_LONGEST_WAIT = 60.0
-_POLL = 0.05
+TYPES = "type.googleapis.com/google.cloud.aiplatform."
+LONGEST_WAIT = 60.0
+POLL = 0.05
 
 
 class Operations:
@@ -94,10 +94,10 @@ class Operations:
         self, project: str, location: str, job: str, id_: str, timeout: str, version: str
     ) -> dict[str, Any]:
         """Return the operation when it is done, or after the time-out as it is then."""
-        deadline = now() + min(_seconds(timeout), _LONGEST_WAIT)
+        deadline = now() + min(seconds(timeout), LONGEST_WAIT)
         resource = self.get(project, location, job, id_, version)
         while not resource.get("done") and now() < deadline:
-            await asyncio.sleep(_POLL)
+            await asyncio.sleep(POLL)
             resource = self.get(project, location, job, id_, version)
         return resource
 
@@ -111,7 +111,7 @@ class Operations:
         resource: dict[str, Any] = {
             "name": record["name"],
             "metadata": {
-                "@type": f"{_TYPES}{version}.RebaseTunedModelOperationMetadata",
+                "@type": f"{TYPES}{version}.RebaseTunedModelOperationMetadata",
                 "genericMetadata": {
                     "createTime": rfc3339(record["created"]),
                     "updateTime": rfc3339(max(record["created"], at.updated)),
@@ -124,7 +124,7 @@ class Operations:
         if at.state in SUCCESS:
             # v1's fields in either version: Google's v1beta1 client cannot yet unpack the newer ones.
             result = tuning_job(job, now(), "v1")
-            resource["response"] = {"@type": f"{_TYPES}{version}.TuningJob", **result}
+            resource["response"] = {"@type": f"{TYPES}{version}.TuningJob", **result}
         else:
             resource["error"] = at.error or {"code": 13, "message": "Internal error encountered."}
         return resource
@@ -134,9 +134,10 @@ def _no_operation(name: str) -> ApiError:
     return not_found(f"The Operation does not exist: {name}")
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
+    """Return a duration of the query as seconds; the longest where there is none."""
     if not text:
-        return _LONGEST_WAIT
+        return LONGEST_WAIT
     try:
         return max(0.0, float(text.removesuffix("s")))
     except ValueError as e:

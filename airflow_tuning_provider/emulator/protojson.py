@@ -98,7 +98,7 @@ def prune(message: str, value: dict[str, Any], version: str) -> dict[str, Any]:
     return {
         name: _prune_field(field, item, version)
         for name, item in value.items()
-        if (field := MESSAGES[message].get(name)) and not field.beta_only
+        if (field := MESSAGES[message].get(name)) and field.known_to(version)
     }
 
 
@@ -121,7 +121,7 @@ class _Parser:
         result: dict[str, Any] = {}
         for key, value in body.items():
             field = fields.get(camel_case(key))
-            if field is None or (field.beta_only and self.version == "v1"):
+            if field is None or not field.known_to(self.version):
                 self._unknown(key, path)
             elif value is not None and not field.output_only:
                 parsed = self._field(field, value, f"{path}.{field.snake}" if path else field.snake)

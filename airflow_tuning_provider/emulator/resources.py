@@ -89,10 +89,13 @@ def tuned_model(job: JobRecord, mask: Tree | None = None) -> dict[str, Any]:
     """Return the job's result: the model with its version, the default endpoint and the checkpoints."""
     result: dict[str, Any] = {
         "model": f"projects/{job.number}/locations/{job.location}/models/{job.model}@{job.model_version}",
-        "endpoint": _endpoint(job, checkpoint_count(job)),
+        "endpoint": endpoint_name(job, default_checkpoint(job)),
     }
     if mask is None or "checkpoints" in mask:
-        result["checkpoints"] = _checkpoints(job)
+        result["checkpoints"] = [
+            {**checkpoint, "endpoint": endpoint_name(job, int(checkpoint["checkpointId"]))}
+            for checkpoint in checkpoints(job)
+        ]
     return result
 
 
@@ -108,19 +111,25 @@ def endpoint_id(job_id: str, checkpoint: int) -> str:
     return derived_id("endpoint", job_id, str(checkpoint))
 
 
-def _endpoint(job: JobRecord, checkpoint: int) -> str:
+def default_checkpoint(job: JobRecord) -> int:
+    """Return the checkpoint that the tuned model stands for: the last, unless another was chosen."""
+    return int(job.registry.get("checkpoint", checkpoint_count(job)))
+
+
+def endpoint_name(job: JobRecord, checkpoint: int) -> str:
+    """Return the name of the endpoint that serves a job's checkpoint."""
     where = endpoint_location(job.location, job.base_model)
     return f"projects/{job.number}/locations/{where}/endpoints/{endpoint_id(job.id, checkpoint)}"
 
 
-def _checkpoints(job: JobRecord) -> list[dict[str, Any]]:
+def checkpoints(job: JobRecord) -> list[dict[str, Any]]:
+    """Return the checkpoints that a job leaves."""
     count = checkpoint_count(job)
     return [
         {
             "checkpointId": str(i),
             "epoch": str(max(1, math.ceil(job.epochs * i / count))),
             "step": str(max(1, math.ceil(job.steps * i / count))),
-            "endpoint": _endpoint(job, i),
         }
         for i in range(1, count + 1)
     ]

@@ -4,7 +4,7 @@ Notation, per field: ``name:type``. Types are str, bool, int32, int64, double, f
 string), any and struct (kept as sent; a struct is an object), json (a message that is not listed here:
 any object, keys in either case), another message, ``@Enum``, ``[type]`` for a list and ``{type}`` for a
 map of messages. ``-`` is an output-only field (ignored in a request; its type may be left out), ``!`` a
-required one, ``~`` one that only v1beta1 has.
+required one, ``~`` one that only v1beta1 has, ``^`` one that only v1 has.
 """
 
 from __future__ import annotations
@@ -35,6 +35,40 @@ SupervisedTuningDataStats = droppedExampleReasons:- totalBillableCharacterCount:
     userOutputTokenDistribution:-json
 TuningJobMetadata = completedEpochCount:~- completedStepCount:~-
 ListTuningJobsResponse = nextPageToken:- tuningJobs:-[TuningJob]
+Model = artifactUri:str baseModelSource:json checkpoints:-[Checkpoint] containerSpec:json createTime:-
+    dataStats:^json defaultCheckpointId:str deployedModels:-[DeployedModelRef] description:str
+    displayName:str encryptionSpec:EncryptionSpec etag:str explanationSpec:json labels:map metadata:any
+    metadataArtifact:- metadataSchemaUri:str modelSourceInfo:-ModelSourceInfo name:str
+    originalModelInfo:-json pipelineJob:^str predictSchemata:json satisfiesPzi:- satisfiesPzs:-
+    supportedDeploymentResourcesTypes:- supportedExportFormats:-[json] supportedInputStorageFormats:-
+    supportedOutputStorageFormats:- trainingPipeline:- updateTime:- versionAliases:[str]
+    versionCreateTime:- versionDescription:str versionId:- versionUpdateTime:-
+Checkpoint = checkpointId:- epoch:- step:-
+ModelVersionCheckpoint = checkpointId:- epoch:- step:-
+DeployedModelRef = checkpointId:- deployedModelId:- endpoint:-
+ModelSourceInfo = copy:- sourceType:-
+ListModelsResponse = models:-[Model] nextPageToken:-
+ListModelVersionsResponse = models:-[Model] nextPageToken:-
+ListModelVersionCheckpointsResponse = checkpoints:-[ModelVersionCheckpoint] nextPageToken:-
+MergeVersionAliasesRequest = versionAliases:![str]
+Endpoint = clientConnectionConfig:json createTime:- dedicatedEndpointDns:- dedicatedEndpointEnabled:bool
+    deployedModels:-[DeployedModel] description:str displayName:str enablePrivateServiceConnect:bool
+    encryptionSpec:EncryptionSpec etag:str gdcConfig:json genAiAdvancedFeaturesConfig:json labels:map
+    modelDeploymentMonitoringJob:- name:str network:str predictRequestResponseLoggingConfig:json
+    privateServiceConnectConfig:json publisherModelConfig:~json satisfiesPzi:- satisfiesPzs:-
+    trafficSplit:{int32} updateTime:-
+DeployedModel = automaticResources:json checkpointId:str createTime:- dedicatedResources:json
+    disableContainerLogging:bool disableExplanations:bool displayName:str enableAccessLogging:bool
+    enableContainerLogging:~bool explanationSpec:json fasterDeploymentConfig:json
+    fullFineTunedResources:~json gdcConnectedModel:str id:str model:str modelVersionId:-
+    privateEndpoints:-json rolloutOptions:~json serviceAccount:str sharedResources:str
+    speculativeDecodingSpec:json status:-json systemLabels:map
+ListEndpointsResponse = endpoints:-[Endpoint] nextPageToken:-
+UndeployModelRequest = deployedModelId:!str trafficSplit:{int32}
+CountTokensRequest = contents:[json] generationConfig:GenerationConfig instances:[any] model:str
+    systemInstruction:json tools:[json]
+CountTokensResponse = promptTokensDetails:-[ModalityTokenCount] totalBillableCharacters:- totalTokens:-
+ModalityTokenCount = modality:- tokenCount:-
 GenerateContentResponse = candidates:-[json] createTime:- modelVersion:- promptFeedback:-json responseId:-
     usageMetadata:-json
 Operation = done:- error:-Status metadata:-any name:- response:-any
@@ -230,6 +264,11 @@ class Field:
     required: bool = False
     output_only: bool = False
     beta_only: bool = False
+    v1_only: bool = False
+
+    def known_to(self, version: str) -> bool:
+        """Whether an API version has the field."""
+        return not (self.beta_only if version == "v1" else self.v1_only)
 
     @property
     def snake(self) -> str:
@@ -257,7 +296,9 @@ def _entries(text: str) -> dict[str, list[str]]:
 
 def _field(text: str) -> Field:
     name, _, kind = text.partition(":")
-    return Field(name, kind.lstrip("~!-"), "!" in kind, "-" in kind, kind.startswith("~"))
+    return Field(
+        name, kind.lstrip("~^!-"), "!" in kind, "-" in kind, kind.startswith("~"), kind.startswith("^")
+    )
 
 
 def _enum(words: list[str]) -> dict[str, int]:
