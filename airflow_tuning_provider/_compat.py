@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 try:
     from airflow.sdk.exceptions import (
         AirflowException,
@@ -32,6 +35,7 @@ __all__ = [
     "TaskDeferralError",
     "TaskDeferralTimeout",
     "configuration",
+    "newest_events",
 ]
 
 
@@ -43,3 +47,24 @@ def configuration(section: str, key: str) -> str:
         from airflow.configuration import conf
 
     return conf.get(section, key, fallback="") or ""
+
+
+def newest_events(context: Any, asset: Any, limit: int) -> list[Any]:
+    """Return the extras of an asset's events, the last one first; the asset is among the task's inlets.
+
+    :param context: the task's context.
+    :param limit: how many to return at most.
+    """
+    from airflow.sdk.exceptions import AirflowRuntimeError
+
+    accessors: Mapping[Any, Any] = context["inlet_events"]
+    events = accessors[asset]
+    if hasattr(events, "ascending") and hasattr(events, "limit"):
+        events = events.ascending(False).limit(limit)
+    try:
+        found = sorted(events, key=lambda event: event.timestamp, reverse=True)
+    except AirflowRuntimeError as error:
+        if "NOT_FOUND" in str(error.error.error).upper():
+            return []  # nobody has told of it yet
+        raise
+    return [event.extra for event in found[:limit]]

@@ -101,3 +101,7 @@ class TuningSensorTimeoutError(TuningWaitTimeoutError, AirflowSensorTimeout):
 
 class TuningGateError(TuningError, AirflowFailException):
     """The evaluated model does not fulfil what its gate asks: the same model would not the next time either."""
+
+
+class TuningNotPromotedError(TuningError, AirflowFailException):
+    """A model was not made the champion: its evaluation, or the state of its line, does not allow it."""

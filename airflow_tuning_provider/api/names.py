@@ -20,6 +20,8 @@ _PROJECT = r"(?:[a-z][a-z0-9.-]{0,61}[a-z0-9]:)?[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-
 _LOCATION = r"[a-z][a-z0-9]*(?:-[a-z0-9]+){0,3}"
 _ID = r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}"
 _VERSION = r"[A-Za-z0-9][A-Za-z0-9-]{0,127}"
+# Narrower than the API's, which has capitals between the first and the last character.
+_ALIAS = r"[a-z](?:[a-z0-9-]{0,126}[a-z0-9])?"
 _MODEL_WORD = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9])?"
 _PUBLISHER_MODEL_ID = rf"{_MODEL_WORD}(?:@{_MODEL_WORD})?"
 
@@ -133,6 +135,18 @@ class ModelName(ResourceName):
         _, _, version = self.resource.partition("@")
         return version or None
 
+    @property
+    def unversioned(self) -> ModelName:
+        """The model itself."""
+        return ModelName(self.project, self.location, self.resource.partition("@")[0])
+
+    def at(self, version: str) -> ModelName:
+        """Return the model with ``@version``.
+
+        :raises InvalidInputError: if ``version`` is none.
+        """
+        return ModelName.parse(f"{self.unversioned}@{version}", field="version")
+
 
 class EndpointName(ResourceName):
     """The endpoint that serves a tuned model."""
@@ -211,6 +225,22 @@ def model_to_call(
             f"{parent(project, location)}/publishers/google/models/{text}", field=field
         )
     raise InvalidInputError(field, value, f"give an endpoint name ({EndpointName.SHAPE}) or a model id")
+
+
+def validate_alias(value: object, field: str = "alias") -> str:
+    """Return ``value`` if it is a version alias that may be moved.
+
+    :param field: how errors call the value.
+    :raises InvalidInputError: if it is anything else, or ``default``, which is Google's own.
+    """
+    if isinstance(value, str) and re.fullmatch(_ALIAS, value) and value != "default":
+        return value
+    raise InvalidInputError(
+        field,
+        value,
+        "give a version alias: a lowercase letter first, then up to 127 lowercase letters, digits and hyphens, not "
+        "'default'",
+    )
 
 
 def is_operation(name: object) -> bool:

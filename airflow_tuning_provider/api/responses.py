@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from airflow_tuning_provider.api.errors import ApiError, ErrorKind, parse_error
 from airflow_tuning_provider.api.inputs import InvalidInputError, parse_json, shorten
-from airflow_tuning_provider.api.names import OperationName, TuningJobName
+from airflow_tuning_provider.api.names import (
+    EndpointName,
+    ModelName,
+    OperationName,
+    ResourceName,
+    TuningJobName,
+)
 from airflow_tuning_provider.api.states import JobState
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
@@ -91,27 +97,56 @@ def as_operation(payload: dict[str, Any]) -> dict[str, Any] | ApiError:
     return payload
 
 
+def as_model(payload: dict[str, Any]) -> dict[str, Any] | ApiError:
+    """Return ``payload`` if it is a model with a proper name."""
+    return _named(payload, ModelName, "a model")
+
+
+def as_endpoint(payload: dict[str, Any]) -> dict[str, Any] | ApiError:
+    """Return ``payload`` if it is an endpoint with a proper name."""
+    return _named(payload, EndpointName, "an endpoint")
+
+
+def as_checkpoint(payload: dict[str, Any]) -> dict[str, Any] | ApiError:
+    """Return ``payload`` as it is: the id of a checkpoint may be missing."""
+    return payload
+
+
 def as_page(
-    payload: dict[str, Any], *, asked: str | None = None
+    payload: dict[str, Any],
+    *,
+    asked: str | None = None,
+    key: str = "tuningJobs",
+    item: Callable[[dict[str, Any]], dict[str, Any] | ApiError] = as_tuning_job,
 ) -> tuple[list[dict[str, Any]], str | None] | ApiError:
-    """Return the jobs and the next page's token.
+    """Return what a page of a list holds and the next page's token.
 
     :param payload: a list answer; an empty list is ``{}`` on the wire.
     :param asked: the token that this page was asked for with.
+    :param key: where the list is.
+    :param item: how to read what is listed.
     """
-    jobs = payload.get("tuningJobs", [])
+    listed = payload.get(key, [])
     token = payload.get("nextPageToken") or None
-    if not isinstance(jobs, list) or not (token is None or isinstance(token, str)) or "error" in payload:
+    if not isinstance(listed, list) or not (token is None or isinstance(token, str)) or "error" in payload:
         return bad_response(f"the server sent a list of another shape: {_start_of(payload)}")
     if token is not None and token == asked:
         return bad_response("the server sent the same page token twice: its list would never end")
     checked: list[dict[str, Any]] = []
-    for item in jobs:
-        job = as_tuning_job(item) if isinstance(item, dict) else bad_response("a listed job is no object")
-        if isinstance(job, ApiError):
-            return job
-        checked.append(job)
+    for one in listed:
+        found = item(one) if isinstance(one, dict) else bad_response(f"what is listed in {key} is no object")
+        if isinstance(found, ApiError):
+            return found
+        checked.append(found)
     return checked, token
+
+
+def _named(payload: dict[str, Any], kind: type[ResourceName], what: str) -> dict[str, Any] | ApiError:
+    try:
+        kind.parse(payload.get("name"), field="name")
+    except InvalidInputError:
+        return bad_response(f"the server sent {what} without 'name' in the API's form: {_start_of(payload)}")
+    return payload
 
 
 def _start_of(payload: object) -> str:

@@ -19,10 +19,11 @@ from airflow_tuning_provider.api.inputs import number
 from airflow_tuning_provider.api.sights import Board, Sights
 from airflow_tuning_provider.api.waiting import DEFAULT_ERROR_BUDGET, HEARTBEAT, End, Wait
 from airflow_tuning_provider.exceptions import TuningBadRequestError
-from airflow_tuning_provider.hooks._base import RENEW_AFTER, ConnectedHook
+from airflow_tuning_provider.hooks._base import RENEW_AFTER
+from airflow_tuning_provider.hooks.model_registry import ModelRegistry
 
 
-class TuningJobHook(ConnectedHook):
+class TuningJobHook(ModelRegistry):
     """Calls the tuning API with ``requests`` and google-auth.
 
     Jobs go in and out as the API's own JSON, names as full resource names (a bare job id is accepted
