@@ -268,15 +268,19 @@ def rollback(line: Sequence[Version], aliases: Aliases) -> tuple[Version | None,
     if target is None:
         if serves is None:
             return None, []
-        if aliases.previous in serves.aliases:
-            target = serves  # a roll-back that was interrupted
-        elif any(ROLLED_BACK in one.aliases for one in line):
-            return serves, []
-        else:
-            return None, []
-    steps = []
+        marked = any(ROLLED_BACK in one.aliases for one in line)
+        if aliases.previous not in serves.aliases or not marked:
+            # It has been done; or a promotion was cut off before it had replaced what serves.
+            return serves if marked or aliases.previous in serves.aliases else None, []
+        target = serves  # a roll-back was cut off
+    # What a promotion that was cut off has left goes first, or the next roll-back would take it for the target.
+    steps = [
+        Step(one.name, remove=(aliases.previous,))
+        for one in line
+        if aliases.previous in one.aliases and one is not target and one is not serves
+    ]
     if serves is not None and serves is not target and ROLLED_BACK not in serves.aliases:
-        # First: it says which way this goes. A promotion that was cut off may have made it the previous one already.
+        # Before anything moves: it says which way this goes. It may be the previous one, of a promotion cut off.
         left = (aliases.previous,) if aliases.previous in serves.aliases else ()
         steps.append(Step(serves.name, add=(ROLLED_BACK,), remove=left))
     add = () if aliases.champion in target.aliases else (aliases.champion,)

@@ -138,7 +138,14 @@ def test_a_promotion_that_is_cut_off_can_be_rolled_back(names: Sequence[str]) ->
         target, more = promotion.rollback(cut, ALIASES)
         assert target is not None
         assert target.name.endswith(expected)
-        assert serving(apply(cut, more)) == (expected, None)
+        whole = apply(cut, more)
+        assert serving(whole) == (expected, None)
+        for done in range(len(more) + 1):
+            half = apply(cut, more[:done])
+            again, rest = promotion.rollback(half, ALIASES)
+            assert again is not None
+            assert again.name == target.name, "cut off once more, it goes no further back"
+            assert serving(apply(half, rest)) == (expected, None)
 
 
 @pytest.mark.parametrize("names", LINES.values(), ids=LINES)
