@@ -62,7 +62,7 @@ def newest_events(context: Any, asset: Any, limit: int) -> list[Any]:
     if hasattr(events, "ascending") and hasattr(events, "limit"):
         events = events.ascending(False).limit(limit)
     try:
-        found = sorted(events, key=lambda event: event.timestamp, reverse=True)
+        found = sorted(events, key=lambda event: (event.timestamp, event.id), reverse=True)
     except AirflowRuntimeError as error:
         if "NOT_FOUND" in str(error.error.error).upper():
             return []  # nobody has told of it yet

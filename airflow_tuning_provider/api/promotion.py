@@ -86,8 +86,16 @@ class Version:
     def endpoint(self) -> str | None:
         """What ``generateContent`` is called on: the endpoint of the default checkpoint."""
         served = [one.endpoint for one in self.deployments if one.checkpoint_id == self.checkpoint_id]
-        if not served and len(self.deployments) == 1:
-            served = [self.deployments[0].endpoint]
+        if (
+            not served
+            and len(self.deployments) == 1
+            and None
+            in (
+                self.checkpoint_id,
+                self.deployments[0].checkpoint_id,
+            )
+        ):
+            served = [self.deployments[0].endpoint]  # of a model without checkpoints
         return served[0] if served else None
 
     def endpoint_of(self, checkpoint_id: str) -> str | None:

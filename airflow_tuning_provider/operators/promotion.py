@@ -277,6 +277,10 @@ class PromoteTunedModelOperator(ChampionTask):
         if not self.alias:
             return before, None
         after = look({})
+        if promotion.champion(after, aliases) is None and refused is None:
+            # An event told of the target as the champion, and the registry does not yet.
+            refused = self.move(hook, [Step(target.name, add=(aliases.champion,))])
+            after = look({})
         mine = promotion.named(after, target.name) or target
         if aliases.champion not in mine.aliases and refused is not None:
             return before, None
