@@ -33,7 +33,11 @@ def get_provider_info() -> dict[str, Any]:
                 "tags": ["gcp"],
             }
         ],
-        "operators": [_modules("operators", "tuning_job", "orphans", "evaluation")],
+        "operators": [
+            _modules(
+                "operators", "tuning_job", "orphans", "evaluation", "promotion", "cleanup", "retirement"
+            )
+        ],
         "sensors": [_modules("sensors")],
         "hooks": [_modules("hooks")],
         "triggers": [_modules("triggers")],

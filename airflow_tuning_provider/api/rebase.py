@@ -1,13 +1,19 @@
-"""The request that re-tunes a tuned model on a newer base model."""
+"""The request that re-tunes a tuned model on a newer base model.
+
+The service takes the settings of the job that made the model, and overwrites what the request's ``tuningJob`` gives.
+Google advises against carrying hyperparameters over to another base model: what was right for the one is not for the
+other (``gemini/tuning/sft_gemini_migration_recipe.ipynb`` in GoogleCloudPlatform/generative-ai).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from airflow_tuning_provider.api.checks import gcs_prefix
-from airflow_tuning_provider.api.inputs import InvalidInputError
-from airflow_tuning_provider.api.names import ModelName, TuningJobName
-from airflow_tuning_provider.api.tuning_job import checked
+from airflow_tuning_provider.api.inputs import InvalidInputError, as_mapping, as_text
+from airflow_tuning_provider.api.names import ModelName, TuningJobName, without_project
+from airflow_tuning_provider.api.tuning_job import checked, hyper_parameters, specs
 
 
 def rebase_body(
@@ -42,3 +48,34 @@ def rebase_body(
     if deploy_to_same_endpoint is not None:
         body["deployToSameEndpoint"] = deploy_to_same_endpoint
     return body
+
+
+def names_a_spec(body: Mapping[str, Any]) -> bool:
+    """Whether a RebaseTunedModelRequest says itself how the new job is tuned."""
+    return any(specs(as_mapping(body.get("tuningJob"))))
+
+
+def spec_without_hyper_parameters(job: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the spec of a job with its data and without its hyperparameters; empty if it has none to leave out.
+
+    :param job: the job that made the model.
+    """
+    for name, given in hyper_parameters(job):
+        if given:
+            spec = as_mapping(job.get(name))
+            return {name: {key: value for key, value in spec.items() if key != "hyperParameters"}}
+    return {}
+
+
+def maker(jobs: Iterable[Mapping[str, Any]], tuned_model: str) -> Mapping[str, Any] | None:
+    """Return the job that made a tuned model, ``None`` if it is not among them.
+
+    :param jobs: the tuning jobs, newest first.
+    :param tuned_model: the model; without a version, its newest one.
+    """
+    wanted = without_project(tuned_model)
+    for job in jobs:
+        made = without_project(as_text(as_mapping(job.get("tunedModel")).get("model")))
+        if made == wanted or ("@" not in wanted and made.partition("@")[0] == wanted):
+            return job
+    return None

@@ -11,14 +11,21 @@ from airflow_tuning_provider._tasks.waiting import WAIT_FIELDS, Step, WaitingOpe
 from airflow_tuning_provider.api.inputs import InvalidInputError, boolean
 from airflow_tuning_provider.api.labels import with_labels
 from airflow_tuning_provider.api.manifest import manifest
+from airflow_tuning_provider.api.names import ModelName
 from airflow_tuning_provider.api.parameters import BodyParameters, build, table
-from airflow_tuning_provider.api.rebase import rebase_body
+from airflow_tuning_provider.api.rebase import (
+    maker,
+    names_a_spec,
+    rebase_body,
+    spec_without_hyper_parameters,
+)
 from airflow_tuning_provider.api.states import has_ended_in_words, outcome
 from airflow_tuning_provider.api.tuning_job import checked
 from airflow_tuning_provider.exceptions import (
     TuningBadRequestError,
     TuningError,
     TuningNotFoundError,
+    TuningUnavailableError,
     TuningWaitTimeoutError,
 )
 from airflow_tuning_provider.links.tuning_job import LINKS, TuningJobLink, store
@@ -28,6 +35,8 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 Json = dict[str, Any]
+
+_KEEP = "keepHyperParameters"
 
 
 class CreateTuningJobOperator(PayingTask):
@@ -116,6 +125,8 @@ class RebaseTunedModelOperator(PayingTask):
     :param tuned_model: the tuned model, ``projects/…/models/ID[@VERSION]``; or
     :param tuning_job_name: the tuning job that made it.
     :param tuning_job: settings of the new job as the API's TuningJob: base model, display name, labels…
+    :param keep_hyper_parameters: tune the new model with the hyperparameters of the old one; by default the service
+        recommends new ones, as Google advises, unless ``tuning_job`` has a spec of its own.
     :param artifact_destination: ``gs://`` prefix for artifacts.
     :param deploy_to_same_endpoint: deploy over the old model, which is undeployed: there is no way back.
     :param timeout: seconds to wait from now, ``None`` for no bound.
@@ -130,6 +141,7 @@ class RebaseTunedModelOperator(PayingTask):
         "tuned_model",
         "tuning_job_name",
         "tuning_job",
+        "keep_hyper_parameters",
         "artifact_destination",
         "deploy_to_same_endpoint",
         "timeout",
@@ -146,6 +158,7 @@ class RebaseTunedModelOperator(PayingTask):
         tuned_model: str | None = None,
         tuning_job_name: str | None = None,
         tuning_job: Mapping[str, Any] | None = None,
+        keep_hyper_parameters: bool | str = False,
         artifact_destination: str | None = None,
         deploy_to_same_endpoint: bool | str | None = None,
         **kwargs: Any,
@@ -154,29 +167,63 @@ class RebaseTunedModelOperator(PayingTask):
         self.tuned_model = tuned_model
         self.tuning_job_name = tuning_job_name
         self.tuning_job = tuning_job
+        self.keep_hyper_parameters = keep_hyper_parameters
         self.artifact_destination = artifact_destination
         self.deploy_to_same_endpoint = deploy_to_same_endpoint
 
     def request_body(self) -> Json:
         """Return the checked RebaseTunedModelRequest, without our labels.
 
+        Whether hyperparameters are kept is a part of it, as it decides what is trained; it is not sent.
+
         :raises TuningInvalidInputError: naming the parameter, its value and what is allowed.
         """
-        same = self.deploy_to_same_endpoint
+        same, keep = self.deploy_to_same_endpoint, self.flag("keep_hyper_parameters")
         with refusing_invalid_input():
-            return rebase_body(
+            body = rebase_body(
                 tuned_model=self.tuned_model,
                 tuning_job=self.tuning_job_name,
                 job=self.tuning_job,
                 artifact_destination=self.artifact_destination,
                 deploy_to_same_endpoint=None if same is None else boolean(same, "deploy_to_same_endpoint"),
             )
+        return {**body, _KEEP: True} if keep else body
 
     def send(self, body: Json, labels: dict[str, str]) -> Json:
         """Start the rebase."""
+        request = {key: value for key, value in body.items() if key != _KEEP}
+        given = request.get("tuningJob", {})
+        if _KEEP not in body and not names_a_spec(request):
+            given = {**given, **spec_without_hyper_parameters(self._maker())}
         with refusing_invalid_input():
-            job = with_labels(body.get("tuningJob", {}), labels)
-            return self.hook.rebase_tuned_model({**body, "tuningJob": job})
+            job = with_labels(given, labels)
+            return self.hook.rebase_tuned_model({**request, "tuningJob": job})
+
+    def _maker(self) -> Mapping[str, Any]:
+        """Return the job that made the model.
+
+        :raises TuningError: if it cannot be had; nothing was sent then.
+        """
+        try:
+            if self.tuning_job_name is not None:
+                return self.hook.get_tuning_job(self.tuning_job_name)
+            model = ModelName.parse(self.tuned_model, field="tuned_model")
+            jobs = self.hook.list_tuning_jobs(
+                project_id=model.project, location=model.location, page_size=1000
+            )
+            found = maker(jobs, str(model))
+        except TuningUnavailableError as error:
+            # Without the failed call, which is not the one that pays.
+            raise TuningUnavailableError(f"{error}\nThe rebase was not sent. A retry tries again.") from error
+        if found is None:
+            with refusing_invalid_input():
+                raise InvalidInputError(
+                    "tuned_model",
+                    self.tuned_model,
+                    "the tuning job that made it was not found, so that its hyperparameters cannot be left out; give "
+                    "tuning_job_name, a spec in tuning_job, or keep_hyper_parameters=True",
+                )
+        return found
 
 
 class CancelTuningJobOperator(WaitingOperator):

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from airflow_tuning_provider import exceptions as errors
+from airflow_tuning_provider.api.errors import ApiError, ErrorKind
 from airflow_tuning_provider.emulator.testing import Emulator
 from airflow_tuning_provider.hooks.tuning_job import TuningJobHook
 from airflow_tuning_provider.operators.tuning_job import (
@@ -190,9 +191,65 @@ def test_rebase_whose_answer_is_lost_is_not_sent_twice(server: Emulator, ti: Tas
     assert len(server.jobs()) == 2
 
 
+def hyper_parameters(server: Emulator) -> list[Any]:
+    """Return what the jobs were asked for, the oldest first: the server fills in what was left out."""
+    asked = [r["body"] for r in server.requests() if r["method"] == "POST" and "tuningJob" in r["path"]]
+    specs = [body.get("tuningJob", body).get("supervisedTuningSpec", {}) for body in asked]
+    return [spec.get("hyperParameters") for spec in specs]
+
+
+@pytest.mark.parametrize("by", ["tuned_model", "tuning_job_name"])
+def test_rebase_leaves_the_hyperparameters_behind(server: Emulator, ti: TaskInstance, by: str) -> None:
+    task = CreateTuningJobOperator(task_id="tune", poll_interval=0.2, epoch_count=7, adapter_size=8, **BODY)
+    first = TaskInstance(run_id="first").run(task)
+    assert first["hyper_parameters"]["epoch_count"] == 7
+    second = ti.run(rebase(**{by: first[by]}))
+    assert hyper_parameters(server)[1] is None
+    assert second["hyper_parameters"]["epoch_count"] != 7
+    third = TaskInstance(run_id="third").run(rebase(**{by: first[by]}, keep_hyper_parameters="true"))
+    assert third["hyper_parameters"] == first["hyper_parameters"]
+    assert all("keepHyperParameters" not in (r["body"] or {}) for r in server.requests())
+    sources = [job["supervisedTuningSpec"]["trainingDatasetUri"] for job in server.jobs()]
+    assert sources == [BODY["training_dataset_uri"]] * 3
+
+
+def test_rebase_with_hyperparameters_of_its_own_keeps_those(server: Emulator, ti: TaskInstance) -> None:
+    model = tuned_model()
+    spec = {"trainingDatasetUri": "gs://bucket/train.jsonl", "hyperParameters": {"epochCount": 3}}
+    job = {"baseModel": "gemini-3.5-flash", "supervisedTuningSpec": spec}
+    assert ti.run(rebase(tuned_model=model, tuning_job=job))["hyper_parameters"]["epoch_count"] == 3
+
+
+def test_rebase_of_a_model_whose_job_is_not_to_be_found(server: Emulator, ti: TaskInstance) -> None:
+    model = "projects/test-project/locations/us-central1/models/1@1"
+    with pytest.raises(errors.TuningInvalidInputError, match="keep_hyper_parameters=True") as caught:
+        ti.run(rebase(tuned_model=model))
+    assert is_permanent(caught.value)
+    assert [r for r in server.requests() if r["method"] == "POST"] == []
+
+
+def test_rebase_whose_source_cannot_be_read_is_not_taken_for_sent(
+    server: Emulator, ti: TaskInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tuned_model()
+    (job,) = server.jobs()
+
+    def away(*_: Any, **__: Any) -> Any:
+        error = ApiError(ErrorKind.UNAVAILABLE, "away", http_status=503)
+        raise errors.TuningUnavailableError("away", api_error=error)
+
+    with monkeypatch.context() as patch, pytest.raises(errors.TuningUnavailableError, match="was not sent"):
+        patch.setattr(TuningJobHook, "get_tuning_job", away)
+        ti.run(rebase(tuning_job_name=job["name"]))
+    assert len(server.jobs()) == 1
+    assert ti.retry().run(rebase(tuned_model=model))["state"] == "JOB_STATE_SUCCEEDED"
+    assert len(server.jobs()) == 2
+
+
 @pytest.mark.parametrize(
     ("parameters", "field"),
     [
+        ({"tuning_job_name": GONE, "keep_hyper_parameters": "maybe"}, "keep_hyper_parameters"),
         ({}, "tuned_model"),
         ({"tuned_model": "projects/p/locations/l/models/1", "tuning_job_name": GONE}, "tuned_model"),
         ({"tuned_model": "my-model"}, "tuned_model"),
