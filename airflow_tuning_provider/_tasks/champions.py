@@ -25,18 +25,19 @@ _EVENTS = 50
 """Events of an asset that are looked at."""
 
 
-def assets_of(outlets: Iterable[Any] | None) -> list[Any]:
-    """Return the assets among a task's outlets: an alias has no events before it has an asset."""
+def assets_of(given: Any) -> list[Any]:
+    """Return the assets among a task's outlets or inlets: an alias has no events before it has an asset."""
     from airflow.sdk import AssetAlias
 
-    return [one for one in outlets or () if not isinstance(one, AssetAlias)]
+    listed = given if isinstance(given, (list, tuple)) else [] if given is None else [given]
+    return [one for one in listed if not isinstance(one, AssetAlias)]
 
 
-def with_inlets(kwargs: dict[str, Any], assets: Sequence[Any]) -> dict[str, Any]:
-    """Return a task's arguments with assets among its inlets: Airflow lets it read their events then."""
-    inlets = kwargs.get("inlets") or []
-    inlets = list(inlets) if isinstance(inlets, (list, tuple)) else [inlets]
-    missing = [asset for asset in assets if asset not in inlets]
+def with_outlets_read(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return a task's arguments with its outlets' assets among its inlets: Airflow lets it read their events then."""
+    given = kwargs.get("inlets") or []
+    inlets = list(given) if isinstance(given, (list, tuple)) else [given]
+    missing = [asset for asset in assets_of(kwargs.get("outlets")) if asset not in inlets]
     return {**kwargs, "inlets": [*inlets, *missing]} if missing else kwargs
 
 

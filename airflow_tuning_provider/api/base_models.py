@@ -58,7 +58,10 @@ class BaseModel:
     rebase_to: str
 
     def days_left(self, today: date) -> int | None:
-        """Return the days until it may be gone, negative afterwards; ``None`` if that is not announced."""
+        """Return the days until it may be gone, negative afterwards; ``None`` if that is not announced.
+
+        :param today: the day to count from.
+        """
         return None if self.retires is None else (self.retires - today).days
 
 
@@ -95,7 +98,10 @@ def table_with(rows: object) -> dict[str, BaseModel]:
 
 
 def model_id(base_model: str) -> str:
-    """Return the bare id of ``publishers/google/models/ID`` or of a plain id, without ``@VERSION``."""
+    """Return the bare id of ``publishers/google/models/ID`` or of a plain id, without ``@VERSION``.
+
+    :param base_model: the model as a tuning job names it.
+    """
     return base_model.rpartition("/")[2].partition("@")[0]
 
 

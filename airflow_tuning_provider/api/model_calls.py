@@ -33,7 +33,10 @@ class ModelCalls:
     location: str | None
 
     def model(self, name: object) -> Call[Json]:
-        """``GET {model}``: the version or alias that the name has, else the default version."""
+        """``GET {model}``: the version or alias that the name has, else the default version.
+
+        :param name: the model.
+        """
         model = ModelName.parse(name, field="model")
         return Call("GET", str(model), model.location, f"get {model}", responses.as_model)
 
@@ -60,13 +63,21 @@ class ModelCalls:
         )
 
     def versions(self, name: object, *, page_token: str | None = None) -> Call[Page]:
-        """``GET {model}:listVersions``, one page."""
+        """``GET {model}:listVersions``, one page.
+
+        :param name: the model.
+        :param page_token: ``nextPageToken`` of the page before.
+        """
         model = ModelName.parse(name, field="model").unversioned
         path = f"{model}:listVersions"
         return self._page(path, "models", responses.as_model, model.parent, None, None, page_token)
 
     def checkpoints(self, name: object, *, page_token: str | None = None) -> Call[Page]:
-        """``GET {model}:listCheckpoints``, one page: of the latest version where the name has none."""
+        """``GET {model}:listCheckpoints``, one page: of the latest version where the name has none.
+
+        :param name: the model.
+        :param page_token: ``nextPageToken`` of the page before.
+        """
         model = ModelName.parse(name, field="model")
         path = f"{model}:listCheckpoints"
         return self._page(path, "checkpoints", responses.as_checkpoint, model.parent, None, None, page_token)
@@ -113,7 +124,10 @@ class ModelCalls:
         )
 
     def delete_model(self, name: object) -> Call[Json]:
-        """``DELETE {model}`` with all its versions, none of which may be deployed; a long-running operation."""
+        """``DELETE {model}`` with all its versions, none of which may be deployed; a long-running operation.
+
+        :param name: the model without a version.
+        """
         model = ModelName.parse(name, field="model")
         if model.version:
             raise InvalidInputError(
@@ -122,13 +136,19 @@ class ModelCalls:
         return Call("DELETE", str(model), model.location, f"delete {model}", responses.as_operation)
 
     def delete_version(self, name: object) -> Call[Json]:
-        """``DELETE {model@version}:deleteVersion``: not the only one; a long-running operation."""
+        """``DELETE {model@version}:deleteVersion``: not the only one; a long-running operation.
+
+        :param name: the model with its version.
+        """
         model = _versioned(name)
         path = f"{model}:deleteVersion"
         return Call("DELETE", path, model.location, f"delete {model}", responses.as_operation)
 
     def endpoint(self, name: object) -> Call[Json]:
-        """``GET {endpoint}``."""
+        """``GET {endpoint}``.
+
+        :param name: the endpoint.
+        """
         endpoint = EndpointName.parse(name, field="endpoint")
         return Call("GET", str(endpoint), endpoint.location, f"get {endpoint}", responses.as_endpoint)
 
@@ -143,7 +163,11 @@ class ModelCalls:
     ) -> Call[Page]:
         """``GET {parent}/endpoints``, one page; those of Gemini 3 models are in ``us`` or ``eu``.
 
-        The parameters are those of :meth:`models`.
+        :param location: location to list.
+        :param project: project to list.
+        :param filter: the API's list filter.
+        :param page_size: endpoints for the page, 1 to 1000; default: the service's.
+        :param page_token: ``nextPageToken`` of the page before.
         """
         parent = self._parent(project, location)
         path = f"{parent}/endpoints"
@@ -165,7 +189,10 @@ class ModelCalls:
         return Call("POST", path, endpoint.location, what, responses.as_operation, body=body)
 
     def delete_endpoint(self, name: object) -> Call[Json]:
-        """``DELETE {endpoint}``, which must have no model; a long-running operation."""
+        """``DELETE {endpoint}``, which must have no model; a long-running operation.
+
+        :param name: the endpoint.
+        """
         endpoint = EndpointName.parse(name, field="endpoint")
         return Call("DELETE", str(endpoint), endpoint.location, f"delete {endpoint}", responses.as_operation)
 

@@ -99,7 +99,10 @@ class Version:
         return served[0] if served else None
 
     def endpoint_of(self, checkpoint_id: str) -> str | None:
-        """Return the endpoint of a checkpoint, ``None`` if it is not deployed."""
+        """Return the endpoint of a checkpoint, ``None`` if it is not deployed.
+
+        :param checkpoint_id: the checkpoint.
+        """
         return next((one.endpoint for one in self.deployments if one.checkpoint_id == checkpoint_id), None)
 
     def is_named(self, name: str | None) -> bool:
@@ -144,7 +147,11 @@ def version_of(model: Mapping[str, Any]) -> Version:
 
 
 def named(line: Iterable[Version], name: str | None) -> Version | None:
-    """Return the version of that name, if it is in the line."""
+    """Return the version of that name, if it is in the line.
+
+    :param line: the versions.
+    :param name: the name.
+    """
     return next((version for version in line if version.is_named(name)), None)
 
 
@@ -153,6 +160,9 @@ def champion(line: Iterable[Version], aliases: Aliases) -> Version | None:
 
     Of several that have the alias, one that is on its way out has a second one: the version that a promotion
     replaces is already the previous one, and what a roll-back takes out of service is marked first.
+
+    :param line: the versions.
+    :param aliases: what they are told apart by.
     """
 
     def rank(version: Version) -> tuple[bool, bool, float, str]:
@@ -163,7 +173,11 @@ def champion(line: Iterable[Version], aliases: Aliases) -> Version | None:
 
 
 def previous(line: Iterable[Version], aliases: Aliases) -> Version | None:
-    """Return the version that a roll-back returns to."""
+    """Return the version that a roll-back returns to.
+
+    :param line: the versions.
+    :param aliases: what they are told apart by.
+    """
     line = list(line)
     serves = champion(line, aliases)
 
@@ -177,13 +191,19 @@ def previous(line: Iterable[Version], aliases: Aliases) -> Version | None:
 
 
 def without(version: Version, aliases: Set[str]) -> Version:
-    """Return the version as if it had none of these aliases."""
+    """Return the version as if it had none of these aliases.
+
+    :param version: the version.
+    :param aliases: what to leave out.
+    """
     return replace(version, aliases=version.aliases - aliases)
 
 
 def at_checkpoint(version: Version, checkpoint_id: str | None, manifest: Mapping[str, Any]) -> Version:
     """Return the version with that default checkpoint, and with the endpoint that the manifest knows of it.
 
+    :param version: the version.
+    :param checkpoint_id: the checkpoint that it stands for.
     :param manifest: the manifest of its tuning job, or an event's extra; for a registry that does not tell.
     """
     chosen = replace(version, checkpoint_id=checkpoint_id)
@@ -205,6 +225,8 @@ def at_checkpoint(version: Version, checkpoint_id: str | None, manifest: Mapping
 def told_by_event(line: Sequence[Version], aliases: Aliases, event: Mapping[str, Any]) -> list[Version]:
     """Return the line as the asset's last event has it, where no version has the champion's alias.
 
+    :param line: the versions.
+    :param aliases: what they are told apart by.
     :param event: the event's extra, see :func:`event_extra`.
     """
     if any(aliases.champion in one.aliases for one in line):
@@ -226,6 +248,7 @@ def promotion(line: Sequence[Version], target: Version, aliases: Aliases) -> lis
 
     :param line: the versions, the target among them.
     :param target: the version to promote.
+    :param aliases: what they are told apart by.
     """
     others = [one for one in line if not one.is_named(target.name)]
     replaced = champion(others, aliases)
@@ -253,6 +276,8 @@ def rivals(line: Iterable[Version], target: Version, aliases: Aliases) -> list[V
     """Return the versions that another promotion has made champion at the same time.
 
     :param line: the versions after the steps of :func:`promotion`.
+    :param target: the version that was promoted.
+    :param aliases: what they are told apart by.
     """
     leaving = {aliases.previous, ROLLED_BACK}
     return [
@@ -263,13 +288,19 @@ def rivals(line: Iterable[Version], target: Version, aliases: Aliases) -> list[V
 
 
 def wins(target: Version, others: Sequence[Version]) -> bool:
-    """Whether of several promotions at the same time it is the target's that stays: that of the newest version."""
+    """Whether of several promotions at the same time it is the target's that stays: that of the newest version.
+
+    :param target: the version that was promoted.
+    :param others: its rivals.
+    """
     return all((target.created, target.name) > (other.created, other.name) for other in others)
 
 
 def rollback(line: Sequence[Version], aliases: Aliases) -> tuple[Version | None, list[Step]]:
     """Return the version that a roll-back returns to and the steps to it; none where it has been done.
 
+    :param line: the versions.
+    :param aliases: what they are told apart by.
     :return: ``None`` for a version if there is none to return to.
     """
     serves, target = champion(line, aliases), previous(line, aliases)
@@ -308,6 +339,8 @@ def protected(line: Iterable[Version], event: Mapping[str, Any], aliases: Aliase
 
     Whatever has an alias is somebody's: the champion, the one before it, or what a person has named.
 
+    :param line: the versions.
+    :param aliases: what they are told apart by.
     :param event: the extra of the asset's last event, empty if there is none.
     """
     reasons: dict[str, str] = {}
@@ -338,7 +371,10 @@ def refusal(evaluation: Mapping[str, Any] | None) -> str | None:
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON that any database takes: no NaN, no infinity, no objects."""
+    """Return a value as JSON that any database takes: no NaN, no infinity, no objects.
+
+    :param value: the value, as a task has returned it.
+    """
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

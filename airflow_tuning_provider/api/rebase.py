@@ -51,7 +51,10 @@ def rebase_body(
 
 
 def names_a_spec(body: Mapping[str, Any]) -> bool:
-    """Whether a RebaseTunedModelRequest says itself how the new job is tuned."""
+    """Whether a RebaseTunedModelRequest says itself how the new job is tuned.
+
+    :param body: the request.
+    """
     return any(specs(as_mapping(body.get("tuningJob"))))
 
 

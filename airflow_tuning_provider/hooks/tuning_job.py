@@ -20,7 +20,7 @@ from airflow_tuning_provider.api.sights import Board, Sights
 from airflow_tuning_provider.api.waiting import DEFAULT_ERROR_BUDGET, HEARTBEAT, End, Wait
 from airflow_tuning_provider.exceptions import TuningBadRequestError
 from airflow_tuning_provider.hooks._base import RENEW_AFTER
-from airflow_tuning_provider.hooks.model_registry import ModelRegistry
+from airflow_tuning_provider.hooks._models import ModelRegistry
 
 
 class TuningJobHook(ModelRegistry):

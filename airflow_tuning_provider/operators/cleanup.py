@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_tuning_provider._errors import refusing_invalid_input
 from airflow_tuning_provider._tasks.champions import told
+from airflow_tuning_provider._tasks.promoting import CHAMPION_FIELDS, ChampionTask
 from airflow_tuning_provider.api import promotion
 from airflow_tuning_provider.api.inputs import (
     InvalidInputError,
@@ -22,7 +23,6 @@ from airflow_tuning_provider.api.names import EndpointName, without_project
 from airflow_tuning_provider.api.promotion import Version
 from airflow_tuning_provider.api.states import outcome
 from airflow_tuning_provider.exceptions import TuningError, TuningNotFoundError
-from airflow_tuning_provider.operators.promotion import ChampionTask
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -57,7 +57,6 @@ class CleanUpTunedModelsOperator(ChampionTask):
     metrics and the labels of the tuning jobs stay: jobs are never deleted.
 
     :param tuned_model_display_name: display name of the line's models.
-    :param asset: the asset whose events tell of the champion.
     :param keep_latest: how many of the newest losers are kept.
     :param min_age: seconds since it was made below which a version is left alone: it may be under evaluation.
     :param checkpoints: also take down the endpoints of all but the default checkpoint of the models that are kept by
@@ -67,6 +66,7 @@ class CleanUpTunedModelsOperator(ChampionTask):
     :param timeout: seconds that each of them may take.
     :param alias: version alias of the champion; ``None`` to use none: the champion is the asset's last event then.
     :param previous_alias: version alias of the one before it.
+    :param inlets: the asset whose events tell of the champion.
 
     The other parameters are those of
     :class:`~airflow_tuning_provider.operators.tuning_job.CreateTuningJobOperator`.
@@ -83,7 +83,7 @@ class CleanUpTunedModelsOperator(ChampionTask):
         "dry_run",
         "poll_interval",
         "timeout",
-        *ChampionTask.template_fields,
+        *CHAMPION_FIELDS,
     )
     ui_color = "#fce8e6"
 
@@ -91,7 +91,6 @@ class CleanUpTunedModelsOperator(ChampionTask):
         self,
         *,
         tuned_model_display_name: str,
-        asset: Any = None,
         keep_latest: int | str = 2,
         min_age: float | str = _WEEK,
         checkpoints: bool | str = False,
@@ -100,7 +99,7 @@ class CleanUpTunedModelsOperator(ChampionTask):
         timeout: float | str = 900.0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(assets=[] if asset is None else [asset], **kwargs)
+        super().__init__(**kwargs)
         self.tuned_model_display_name = tuned_model_display_name
         self.keep_latest = keep_latest
         self.min_age = min_age

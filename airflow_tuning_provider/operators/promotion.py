@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_tuning_provider._compat import AirflowSkipException
 from airflow_tuning_provider._errors import refusing_invalid_input
-from airflow_tuning_provider._tasks.champions import assets_of, read_line, told, with_inlets
-from airflow_tuning_provider._tasks.scope import SCOPE_FIELDS, TuningTask
+from airflow_tuning_provider._tasks.champions import told
+from airflow_tuning_provider._tasks.promoting import CHAMPION_FIELDS, ChampionTask, where
 from airflow_tuning_provider.api import promotion
 from airflow_tuning_provider.api.inputs import InvalidInputError, as_list, as_mapping, as_text
 from airflow_tuning_provider.api.names import ModelName
 from airflow_tuning_provider.api.promotion import ROLLED_BACK, Aliases, Step, Version
 from airflow_tuning_provider.exceptions import (
-    TuningBadRequestError,
-    TuningInvalidInputError,
-    TuningNotFoundError,
     TuningNotPromotedError,
 )
 
@@ -27,107 +24,6 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 Extra = Mapping[str, Any]
-
-_CHAMPION_FIELDS: Sequence[str] = ("alias", "previous_alias", *SCOPE_FIELDS)
-
-
-class ChampionTask(TuningTask):
-    """A task that knows which version of a line of tuned models serves.
-
-    :param alias: version alias of the champion; ``None`` to use none: the champion is the asset's last event then.
-    :param previous_alias: version alias of the one before it.
-    :param assets: the assets whose events tell of the champion; the first of them is read.
-    """
-
-    template_fields: Sequence[str] = _CHAMPION_FIELDS
-
-    def __init__(
-        self,
-        *,
-        alias: str | None = "champion",
-        previous_alias: str = "previous",
-        assets: Sequence[Any] = (),
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**with_inlets(kwargs, assets))
-        self.alias = alias
-        self.previous_alias = previous_alias
-        self.assets = list(assets)
-
-    def aliases(self) -> Aliases:
-        """Return the aliases; those by default where the registry has none, so that events can be read alike.
-
-        :raises TuningInvalidInputError: if they are none.
-        """
-        with refusing_invalid_input():
-            return Aliases(self.alias, self.previous_alias) if self.alias else Aliases()
-
-    def line(
-        self,
-        hook: TuningJobHook,
-        place: ModelName | None,
-        display_name: str | None,
-        event: Extra,
-        *also: str,
-    ) -> list[Version]:
-        """Return the line's versions with the aliases that the registry, else the asset's last event, tells of."""
-        known = [as_text(event.get("model")), as_text(event.get("previous_model")), *also]
-        line = read_line(hook, place, display_name, known)
-        aliases = self.aliases()
-        if not self.alias:
-            mine = {aliases.champion, aliases.previous, ROLLED_BACK}
-            line = [promotion.without(version, mine) for version in line]
-        return promotion.told_by_event(line, aliases, event)
-
-    def move(self, hook: TuningJobHook, steps: Sequence[Step]) -> TuningBadRequestError | None:
-        """Take the steps; return what the API refused, where an asset tells of the champion too.
-
-        :raises TuningBadRequestError: if aliases are refused and nothing else could tell of the champion.
-        """
-        refused = None
-        for step in steps if self.alias else ():
-            try:
-                hook.merge_version_aliases(step.name, add=step.add, remove=step.remove)
-            except TuningInvalidInputError:
-                raise
-            except TuningBadRequestError as error:
-                if not self.assets:
-                    raise
-                refused = refused or error
-        if refused is not None:
-            self.log.warning(
-                "The API refuses version aliases here: the champion is what the last event of %s says. %s",
-                self.assets[0],
-                refused,
-            )
-        return refused
-
-    def tell(self, context: Context, extra: Json) -> Json:
-        """Put the champion into the asset events that the task's success emits, and return it."""
-        for asset in self.assets:
-            context["outlet_events"][asset].extra = extra
-        self.log.info(
-            "Champion: %s, endpoint %s. A roll-back returns to %s.",
-            extra["model"],
-            extra["endpoint"],
-            extra["previous_model"] or "nothing",
-        )
-        return extra
-
-    def check_endpoint(self, hook: TuningJobHook, endpoint: str | None, model: str) -> None:
-        """See that a model can be called.
-
-        :raises TuningNotPromotedError: if it cannot.
-        """
-        try:
-            found = hook.get_endpoint(endpoint) if endpoint else {}
-        except TuningNotFoundError:
-            found = {}
-        if not as_list(found.get("deployedModels")):
-            raise TuningNotPromotedError(
-                f"{model} cannot be called: its endpoint ({endpoint or 'none'}) does not exist or has no model. "
-                "Nothing was changed. Deploy it, or choose another checkpoint or model."
-            )
 
 
 class PromoteTunedModelOperator(ChampionTask):
@@ -159,7 +55,7 @@ class PromoteTunedModelOperator(ChampionTask):
         "dataset",
         "checkpoint_id",
         "if_not_passed",
-        *_CHAMPION_FIELDS,
+        *CHAMPION_FIELDS,
     )
     template_fields_renderers = {  # noqa: RUF012 - Airflow's own convention
         "tuned_model": "json",
@@ -178,7 +74,7 @@ class PromoteTunedModelOperator(ChampionTask):
         if_not_passed: str = "fail",
         **kwargs: Any,
     ) -> None:
-        super().__init__(assets=assets_of(kwargs.get("outlets")), **kwargs)
+        super().__init__(**kwargs)
         self.tuned_model = tuned_model
         self.evaluation = evaluation
         self.dataset = dataset
@@ -330,11 +226,11 @@ class RollbackTunedModelOperator(ChampionTask):
     :return: the event's extra, see :func:`airflow_tuning_provider.api.promotion.event_extra`.
     """
 
-    template_fields: Sequence[str] = ("tuned_model_display_name", *_CHAMPION_FIELDS)
+    template_fields: Sequence[str] = ("tuned_model_display_name", *CHAMPION_FIELDS)
     ui_color = "#fce8e6"
 
     def __init__(self, *, tuned_model_display_name: str | None = None, **kwargs: Any) -> None:
-        super().__init__(assets=assets_of(kwargs.get("outlets")), **kwargs)
+        super().__init__(**kwargs)
         self.tuned_model_display_name = tuned_model_display_name
 
     def execute(self, context: Context) -> Json:
@@ -376,10 +272,10 @@ class GetChampionOperator(ChampionTask):
     For a task that evaluates against the champion, or goes on tuning it.
 
     :param tuned_model_display_name: display name of the line's models; default: that of the asset's last event.
-    :param asset: the asset whose events tell of the champion.
     :param fail_if_none: fail if there is no champion; default: the result is ``None``.
     :param alias: version alias of the champion; ``None`` to use none: the champion is the asset's last event then.
     :param previous_alias: version alias of the one before it.
+    :param inlets: the asset whose events tell of the champion.
 
     The other parameters are those of
     :class:`~airflow_tuning_provider.operators.tuning_job.CreateTuningJobOperator`.
@@ -388,18 +284,17 @@ class GetChampionOperator(ChampionTask):
         :func:`airflow_tuning_provider.api.promotion.event_extra`.
     """
 
-    template_fields: Sequence[str] = ("tuned_model_display_name", "fail_if_none", *_CHAMPION_FIELDS)
+    template_fields: Sequence[str] = ("tuned_model_display_name", "fail_if_none", *CHAMPION_FIELDS)
     ui_color = "#e8f0fe"
 
     def __init__(
         self,
         *,
         tuned_model_display_name: str | None = None,
-        asset: Any = None,
         fail_if_none: bool | str = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(assets=[] if asset is None else [asset], **kwargs)
+        super().__init__(**kwargs)
         self.tuned_model_display_name = tuned_model_display_name
         self.fail_if_none = fail_if_none
 
@@ -413,7 +308,9 @@ class GetChampionOperator(ChampionTask):
                 return None
             with refusing_invalid_input():
                 raise InvalidInputError(
-                    "tuned_model_display_name", None, "give the display name of the models, or an asset"
+                    "tuned_model_display_name",
+                    None,
+                    "give the display name of the models, or an asset as inlet",
                 )
         with self.make_hook() as hook:
             line = self.line(hook, *where(self.tuned_model_display_name, event), event)
@@ -441,22 +338,3 @@ class GetChampionOperator(ChampionTask):
         if strict:
             raise TuningNotPromotedError("There is no champion yet. (fail_if_none=True)")
         self.log.info("There is no champion yet.")
-
-
-def where(display_name: str | None, event: Extra) -> tuple[ModelName | None, str | None]:
-    """Return where a line is, and its display name.
-
-    :param display_name: what the user gave, if anything.
-    :param event: the extra of the asset's last event, empty if there is none.
-    :raises TuningInvalidInputError: if neither tells.
-    """
-    with refusing_invalid_input():
-        if not display_name and not event:
-            raise InvalidInputError(
-                "tuned_model_display_name",
-                display_name,
-                "give the display name of the models: no asset event tells of a champion yet",
-            )
-        model = as_text(event.get("model"))
-        place = ModelName.parse(model, field="model") if model and not display_name else None
-        return place, display_name or as_text(event.get("display_name"))

@@ -21,6 +21,11 @@ DAG_IDS = {
     "fire_and_forget",
     "fire_and_forget_wait",
     "cancel_running_jobs",
+    "roll_back",
+    "roll_out",
+    "clean_up_models",
+    "retune_before_retirement",
+    "promote_with_approval",
 }
 # What talks to Google is imported when a task runs, not each time the DAG processor looks at the file.
 HEAVY = ("requests", "google.auth", "google.cloud.storage")

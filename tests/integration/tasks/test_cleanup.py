@@ -46,7 +46,7 @@ def clean_up(airflow: Airflow, **kwargs: Any) -> dict[str, Any]:
     given = {
         "task_id": "clean_up",
         "tuned_model_display_name": "router",
-        "asset": MODEL,
+        "inlets": [MODEL],
         "poll_interval": 0.1,
     }
     given |= {"keep_latest": 0, "min_age": 0, "dry_run": False, **kwargs}

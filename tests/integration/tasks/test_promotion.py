@@ -60,7 +60,7 @@ def roll_back(**kwargs: Any) -> RollbackTunedModelOperator:
 
 
 def get(**kwargs: Any) -> GetChampionOperator:
-    return GetChampionOperator(**{"task_id": "champion", "asset": MODEL, **kwargs})
+    return GetChampionOperator(**{"task_id": "champion", "inlets": [MODEL], **kwargs})
 
 
 Further = Callable[[Emulator, dict[str, Any]], dict[str, Any]]
@@ -477,14 +477,14 @@ class TestGetChampion:
         assert (champion["model"], champion["verdict"]) == (first["tuned_model"], "better")
 
     def test_by_display_name_alone(self, server: Emulator, airflow: Airflow) -> None:
-        assert airflow.run(get(asset=None, tuned_model_display_name="router")) is None
+        assert airflow.run(get(inlets=[], tuned_model_display_name="router")) is None
         with pytest.raises(errors.TuningNotPromotedError):
-            airflow.run(get(asset=None, tuned_model_display_name="router", fail_if_none="true"))
+            airflow.run(get(inlets=[], tuned_model_display_name="router", fail_if_none="true"))
         model = tuned(server)
         airflow.run(promote(model, outlets=[]))
-        champion = airflow.run(get(asset=None, tuned_model_display_name="router"))
+        champion = airflow.run(get(inlets=[], tuned_model_display_name="router"))
         assert (champion["model"], champion["endpoint"]) == (model["tuned_model"], model["endpoint"])
 
     def test_without_anything_to_go_by(self, airflow: Airflow) -> None:
         with pytest.raises(errors.TuningInvalidInputError, match="tuned_model_display_name"):
-            airflow.run(get(asset=None))
+            airflow.run(get(inlets=[]))
