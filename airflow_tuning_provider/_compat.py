@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 try:
@@ -57,8 +56,11 @@ def newest_events(context: Any, asset: Any, limit: int) -> list[Any]:
     """
     from airflow.sdk.exceptions import AirflowRuntimeError
 
-    accessors: Mapping[Any, Any] = context["inlet_events"]
-    events = accessors[asset]
+    accessors: Any = context["inlet_events"]
+    try:
+        events = accessors[asset]
+    except KeyError:  # a mapped task, whose inlets were read before the task was made
+        events = type(accessors)([asset])[asset]
     if hasattr(events, "ascending") and hasattr(events, "limit"):
         events = events.ascending(False).limit(limit)
     try:

@@ -30,6 +30,8 @@ class Airflow:
     """What Airflow remembers of the assets' events, and runs tasks with."""
 
     events: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    mapped: bool = False
+    """Whether tasks are mapped: the context is made before the task, of what the DAG file gives as inlets."""
 
     def emit(self, extra: dict[str, Any], asset: Asset = MODEL) -> None:
         self.events.setdefault(asset.name, []).append(extra)
@@ -43,7 +45,7 @@ class Airflow:
         outlets = OutletEventAccessors()
         context = {
             **ti.context,
-            "inlet_events": InletEventsAccessors(operator.inlets),
+            "inlet_events": InletEventsAccessors([] if self.mapped else operator.inlets),
             "outlet_events": outlets,
         }
         with pytest.MonkeyPatch.context() as patch:

@@ -187,6 +187,12 @@ class TestPromotion:
         assert (told["model"], told["endpoint"]) == (model["tuned_model"], model["endpoint"])
         assert told["tuning_job_name"] is None
 
+    def test_a_mapped_task_reads_the_events_too(self, server: Emulator, airflow: Airflow) -> None:
+        first, second = tuned(server), tuned(server)
+        airflow.mapped = True
+        airflow.run(promote(first, alias=None))
+        assert airflow.run(promote(second, alias=None))["previous_model"] == first["tuned_model"]
+
     def test_lines_do_not_mix(self, server: Emulator, airflow: Airflow) -> None:
         router, other = tuned(server), tuned(server, 'oth"er \\')
         airflow.run(promote(router))
