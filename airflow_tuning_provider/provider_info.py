@@ -34,9 +34,7 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "operators": [
-            _modules(
-                "operators", "tuning_job", "orphans", "evaluation", "promotion", "cleanup", "retirement"
-            )
+            _modules("operators", "tuning_job", "orphans", "evaluation", "promotion", "cleanup", "retirement")
         ],
         "sensors": [_modules("sensors")],
         "hooks": [_modules("hooks")],
