@@ -55,6 +55,16 @@ test-e2e: .venv/test ## run the tests that talk to a whole Airflow
 test-fast: .venv/test ## run the tests that need no Airflow processes
 	@$(CLEAN_ENV) $(BIN)/python $(PYTEST) -m 'not e2e'
 
+.PHONY: contract
+contract: .venv/test ## ask the emulator whether it does what is expected of Google
+	@$(CLEAN_ENV) $(BIN)/python -m pytest -q tests/contract
+
+# Asks before it spends. It sees the connection AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT, else application default credentials.
+.PHONY: contract-live
+contract-live: .venv/test ## ask Google the same, for less than US$$2 (PROJECT=... LOCATION=... BUCKET=... TO_THE_END=1)
+	@$(CLEAN_ENV) $(BIN)/python -m tests.contract live --project '$(PROJECT)' --location '$(LOCATION)' \
+	  --bucket '$(BUCKET)' $(if $(MODEL),--model '$(MODEL)') $(if $(TO_THE_END),--to-the-end)
+
 .PHONY: test-matrix
 test-matrix: $(AIRFLOW_VERSIONS:%=test-airflow-%) ## run the tests that Airflow's version matters to on 3.1, 3.2 and 3.3
 

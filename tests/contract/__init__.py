@@ -1,0 +1,1 @@
+"""What this provider relies on of the tuning API, written once and asked of two servers: the emulator and Google."""
