@@ -20,7 +20,13 @@ RUN_ONCE = (
     "**What you may rely on: everything here is tested against the emulator that comes with it, and the emulator "
     "against answers of Google that were recorded on {date}; see [what is proven by whom](emulator.md#assumptions).**"
 )
-TOLD_AT = ("README.md", "docs/emulator.md", "docs/reliability.md", "docs/deployment.md")
+TOLD_AT = (
+    "README.md",
+    *(
+        f"docs/{name}.md"
+        for name in ("concepts", "deployment", "emulator", "reliability", "testing-your-dags")
+    ),
+)
 """The pages that begin with the sentence."""
 
 
