@@ -7,6 +7,7 @@ it ends it leaves nothing behind: no process, no file.
 
 from __future__ import annotations
 
+import argparse
 import secrets
 import signal
 import sys
@@ -124,7 +125,10 @@ def run(story: Story, workdir: Path, stay: bool) -> None:
             story.say(f"Airflow is healthy at {airflow.base_url}")
             run_id = _retrain(story, airflow, emulator)
             _show(story, airflow, run_id)
-        if stay:
+        if not stay:
+            story.plain("Airflow ends with this command. At a terminal it stays up, for you to look around.")
+        else:
+            story.plain(f"the run       {airflow.client.run_url(DAG_ID, run_id)}")
             story.plain("\nHave a look around; Ctrl-C stops everything.")
             try:
                 signal.pause()
@@ -169,11 +173,13 @@ def _show(story: Story, airflow: AirflowStack, run_id: str) -> None:
     for event in events:
         story.plain(f"asset event   {event['name']}: accuracy {event['extra']['metrics']['accuracy']}")
     story.plain()
-    story.plain(f"the run       {airflow.client.run_url(DAG_ID, run_id)}")
 
 
 def main() -> int:
     """Run the demo and return its exit status."""
+    argparse.ArgumentParser(
+        "python -m demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     story = Story()
     stay = sys.stdin.isatty() and sys.stdout.isatty()
     with tempfile.TemporaryDirectory(prefix="airflow-tuning-demo-") as directory:
