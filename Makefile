@@ -20,11 +20,11 @@ CLEAN_ENV := env --unset=AIRFLOW_HOME --unset=AIRFLOW__CORE__DAGS_FOLDER PYTHONH
 
 .PHONY: help
 help: ## show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 .venv/made:
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 13) else \
-	  f"Python 3.10 to 3.13 is needed, {sys.executable} is {v[0]}.{v[1]}: run make PYTHON=python3.12 ...")'
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 14) else \
+	  f"Python 3.10 to 3.14 is needed, {sys.executable} is {v[0]}.{v[1]}: run make PYTHON=python3.12 ...")'
 	@echo "Creating .venv ..."
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
@@ -61,7 +61,7 @@ contract: .venv/test ## ask the emulator whether it does what is expected of Goo
 
 # Asks before it spends. It sees the connection AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT, else application default credentials.
 .PHONY: contract-live
-contract-live: .venv/test ## ask Google the same, for less than US$$2 (PROJECT=... LOCATION=... BUCKET=... TO_THE_END=1)
+contract-live: .venv/test ## ask Google the same, for less than 2 USD (PROJECT=... LOCATION=... BUCKET=... TO_THE_END=1)
 	@$(CLEAN_ENV) $(BIN)/python -m tests.contract live --project '$(PROJECT)' --location '$(LOCATION)' \
 	  --bucket '$(BUCKET)' $(if $(MODEL),--model '$(MODEL)') $(if $(TO_THE_END),--to-the-end)
 
@@ -78,9 +78,10 @@ $(AIRFLOW_VERSIONS:%=test-airflow-%): test-airflow-%: .venv/made
 	@$(CLEAN_ENV) .venvs/airflow-$*/bin/python -m pytest -q -m matrix tests/e2e
 
 .PHONY: lint
-lint: .venv/test ## check style, imports and types
+lint: .venv/test ## check style, spelling, imports and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@git ls-files 2> /dev/null | xargs --no-run-if-empty $(BIN)/codespell
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/mypy
 
@@ -94,6 +95,21 @@ package: .venv/test ## build the distributions and try the wheel in an empty env
 	@rm -rf dist
 	@$(BIN)/python -m build --installer uv --outdir dist . > /dev/null
 	@tests/packaging/try-wheel dist/*.whl
+
+.venvs/audit/made: .venv/made
+	@echo "Installing pip-audit ..."
+	@$(UV) venv --quiet --allow-existing --python $(BIN)/python .venvs/audit
+	@$(UV) pip install --quiet --python .venvs/audit/bin/python pip-audit
+	@touch $@
+
+# Needs the network: advisories are those of PyPI.
+.PHONY: audit
+audit: .venv/test .venvs/audit/made ## look for vulnerabilities, list licences, write a bill of materials to dist/sbom.json
+	@mkdir -p dist
+	@$(BIN)/python tests/packaging/licences.py
+	@.venvs/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --progress-spinner off \
+	  --format cyclonedx-json --output dist/sbom.json
+	@echo "no known vulnerabilities; dist/sbom.json is written"
 
 # Airflow 3.2 does not start with FastAPI 0.137 or newer, which only 3.3 says.
 .PHONY: constraints
