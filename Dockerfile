@@ -12,7 +12,8 @@ COPY --from=wheel --chown=50000:0 /tmp/out /opt/airflow/deploy
 # Naming Airflow's version keeps pip from replacing the one of the image. Volumes are mounted at the
 # directories and take over their owner, so that nothing has to run as root.
 RUN pip install --no-cache-dir "apache-airflow==${AIRFLOW_VERSION}" "$(echo /opt/airflow/deploy/*.whl)[gcs]" \
- && cd /opt/airflow && mkdir -p secrets secrets-postgres secrets-redis state tls
+ && cd /opt/airflow && mkdir -p state tls secrets secrets-api-server secrets-dag-processor secrets-migrate \
+    secrets-postgres secrets-redis secrets-scheduler secrets-triggerer secrets-worker
 USER 50000
 
 FROM airflow AS emulators

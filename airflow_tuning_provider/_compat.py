@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 try:
     from airflow.sdk.exceptions import (
@@ -25,9 +25,6 @@ except ImportError:  # Airflow 3.1 keeps them in the core package only
         TaskDeferralTimeout,
     )
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 __all__ = [
     "AirflowException",
     "AirflowFailException",
@@ -37,7 +34,6 @@ __all__ = [
     "TaskDeferralError",
     "TaskDeferralTimeout",
     "configuration",
-    "dag_bag",
     "newest_events",
 ]
 
@@ -74,13 +70,3 @@ def newest_events(context: Any, asset: Any, limit: int) -> list[Any]:
             return []  # nobody has told of it yet
         raise
     return [event.extra for event in found[:limit]]
-
-
-def dag_bag(folder: Path) -> Any:
-    """Return the DAGs of a folder, freshly read. For tests: it is the core's, which workers do without."""
-    try:
-        from airflow.dag_processing.dagbag import DagBag
-    except ImportError:  # Airflow 3.1
-        from airflow.models.dagbag import DagBag  # type: ignore[no-redef]
-
-    return DagBag(str(folder))

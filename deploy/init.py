@@ -1,7 +1,8 @@
 """Create what the other containers need before they start: secrets, and the emulator's certificate.
 
 Runs once for every ``docker compose up``. What is there stays; an environment variable with a value wins over
-what was generated. Each volume holds only what the containers that mount it may read.
+what was generated. One volume, which nothing else mounts, holds all of it; each service has a volume with what
+it may read.
 """
 
 # ruff: noqa: T201
@@ -19,6 +20,16 @@ HOME = Path("/opt/airflow")
 AIRFLOW, POSTGRES, REDIS, TLS = (
     HOME / name for name in ("secrets", "secrets-postgres", "secrets-redis", "tls")
 )
+
+# What each of Airflow's services reads. The code of DAGs runs in workers, triggerers and the DAG processor.
+READERS = {
+    "api-server": ("api_secret_key", "database_url", "fernet_key", "jwt_secret"),
+    "dag-processor": ("database_url", "fernet_key"),
+    "migrate": ("admin_password", "database_url", "fernet_key"),
+    "scheduler": ("broker_url", "database_url", "fernet_key", "jwt_secret", "result_backend"),
+    "triggerer": ("database_url", "fernet_key"),
+    "worker": ("broker_url", "result_backend"),
+}
 
 EMULATOR_HOSTS = ("tuning-emulator", "localhost")
 CERTIFICATE_DAYS = 825
@@ -58,7 +69,10 @@ def make_secrets() -> None:
     write(REDIS / "redis.conf", f'requirepass "{broker}"\n', 0o444)
     url = f"postgresql+psycopg2://airflow:{quote(database, safe='')}@postgres:5432/airflow"
     write(AIRFLOW / "database_url", url, 0o440)
-    write(AIRFLOW / "broker_url", f"redis://:{quote(broker, safe='')}@redis:6379/0", 0o440)
+    redis = f"redis://:{quote(broker, safe='')}@redis:6379"
+    write(AIRFLOW / "broker_url", f"{redis}/0", 0o440)
+    # Not in the database, where Airflow would keep Celery's results: workers do without its password.
+    write(AIRFLOW / "result_backend", f"{redis}/1", 0o440)
 
 
 def make_certificate() -> None:
@@ -129,8 +143,21 @@ def make_bundle() -> None:
     write(AIRFLOW / "ca-bundle.pem", b"\n".join(part.read_bytes() for part in parts), 0o444)
 
 
+def hand_out() -> None:
+    """Give each service what it may read, and nothing that it no longer may."""
+    for service, names in READERS.items():
+        volume = HOME / f"secrets-{service}"
+        wanted = {*names, "ca-bundle.pem"}
+        for name in wanted:
+            write(volume / name, (AIRFLOW / name).read_bytes(), 0o440)
+        for other in volume.iterdir():
+            if other.name not in wanted:
+                other.unlink()
+
+
 if __name__ == "__main__":
     make_secrets()
     make_certificate()
     make_bundle()
+    hand_out()
     print("secrets and certificate are there")

@@ -92,9 +92,7 @@ class DagRunner:
 
         :raises LookupError: if the folder has none of that id; the error names the files that cannot be imported.
         """
-        from airflow_tuning_provider._compat import dag_bag
-
-        bag = dag_bag(self._folder)
+        bag = _dag_bag(self._folder)
         if dag_id in bag.dags:
             return bag.dags[dag_id]
         broken = "".join(f"\n{path}: {error}" for path, error in bag.import_errors.items())
@@ -148,3 +146,13 @@ def _pushed(instance: Any) -> list[Any]:
             session.expunge(row)
             row.value = XComModel.deserialize_value(row)
         return list(rows)
+
+
+def _dag_bag(folder: Path) -> Any:
+    # Not in _compat: it is Airflow's core, which the rest of the package does without.
+    try:
+        from airflow.dag_processing.dagbag import DagBag
+    except ImportError:  # Airflow 3.1
+        from airflow.models.dagbag import DagBag  # type: ignore[no-redef]
+
+    return DagBag(str(folder))

@@ -120,3 +120,34 @@ def test_a_demo_that_fails_says_where_and_shows_the_log(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "The storage emulator ended with status 1" in done.stdout
     assert "no storage today" in done.stdout
+
+
+def demo(*arguments: str, timeout: float) -> subprocess.CompletedProcess[str]:
+    """Run the demo without a terminal."""
+    return subprocess.run(
+        [sys.executable, "-m", "demo", *arguments],
+        cwd=REPOSITORY,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=timeout,
+    )
+
+
+def test_help_starts_nothing() -> None:
+    done = demo("--help", timeout=60)
+    assert done.returncode == 0
+    assert done.stdout.startswith("usage: python -m demo")
+    assert "starting" not in done.stdout
+    assert demo("--what", timeout=60).returncode == 2
+
+
+def test_without_a_terminal_it_ends_without_an_address_that_is_gone() -> None:
+    done = demo(timeout=400)
+    assert done.returncode == 0, done.stdout
+    before, _, after = done.stdout.partition("finished")
+    assert "http://127.0.0.1" in before
+    assert "Decision: the tuned model is published." in after
+    assert "http://127.0.0.1" not in after
+    assert after.rstrip().endswith("At a terminal it stays up, for you to look around.")

@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from airflow_tuning_provider.emulator.testing import EmulatorClient, EmulatorError
+from deploy.init import READERS
 from testbed.client import AirflowClient, ApiError
 from testbed.services import StepError, free_port, http_json, time_limit, wait_until
 from tests.proofs.compose.engine import (
@@ -39,7 +43,11 @@ CONTAINERS = {
     "api-server": 1, "dag-processor": 1, "postgres": 1, "redis": 1, "scheduler": 1, "storage-emulator": 1,
     "triggerer": 2, "tuning-emulator": 1, "worker": 2,
 }  # fmt: skip
-SECRETS = ("fernet_key", "jwt_secret", "api_secret_key", "admin_password", "database_url", "broker_url")
+SECRETS = (
+    *("fernet_key", "jwt_secret", "api_secret_key", "admin_password", "database_url", "broker_url"),
+    "result_backend",
+)
+LOOK_DAG_ID = "what_can_be_read"
 
 
 class Client(AirflowClient):
@@ -63,12 +71,17 @@ class Composition:
     def __init__(self) -> None:
         self.command = compose_command()
         self.port, self.emulator_port = free_port(), free_port()
+        self._dags = tempfile.TemporaryDirectory(prefix="airflow-tuning-dags-")
+        for folder in (REPOSITORY / "example_dags", REPOSITORY / "tests" / "proofs" / "compose" / "dags"):
+            shutil.copytree(folder, self._dags.name, dirs_exist_ok=True)
+        Path(self._dags.name).chmod(0o755)  # the containers run as somebody else
         self.client = Client(f"http://127.0.0.1:{self.port}")
         os.environ.update(
             COMPOSE_HTTP_TIMEOUT="300",  # of Compose 1.29; slow disks
             COMPOSE_PROJECT_NAME=PROJECT,
             IMAGE_TAG=f"test-{os.getpid()}",
             AIRFLOW_PORT=str(self.port),
+            DAGS_FOLDER=self._dags.name,
             EMULATOR_PORT=str(self.emulator_port),
             EMULATOR_SPEED=str(SPEED),
         )
@@ -106,7 +119,16 @@ class Composition:
 
     def log_in(self) -> None:
         """Fetch the administrator's password."""
-        self.client.password = self.read("api-server", "/opt/airflow/secrets/admin_password")
+        self.client.password = self.secrets()["admin_password"]
+
+    def secrets(self) -> dict[str, str]:
+        """Return all secrets by name, from where nothing but ``init`` can read them."""
+        names = " ".join(SECRETS)
+        script = f'cd /opt/airflow/secrets && for name in {names}; do echo "$name $(cat $name)"; done'
+        lines = self("run", "--rm", "--no-deps", "-T", "init", "bash", "-c", script).splitlines()
+        found = dict(line.split(" ", 1) for line in lines if line.startswith(SECRETS))
+        check(set(found) == set(SECRETS), f"not all secrets were made: {sorted(found)}")
+        return found
 
     def jobs(self) -> list[dict[str, Any]]:
         """Return the emulator's jobs."""
@@ -178,7 +200,7 @@ def ends_well(compose: Composition, run_id: str, jobs: int) -> None:
 
 def look_at_containers(compose: Composition) -> None:
     """No root, no secrets in images and settings, and limits everywhere."""
-    secrets = [compose.read("scheduler", f"/opt/airflow/secrets/{name}") for name in SECRETS]
+    secrets = compose.secrets().values()
     for container in compose.containers():
         name, config, host = container["Name"], container["Config"], container["HostConfig"]
         check(config["User"] not in ("", "0", "root"), f"{name} runs as root.")
@@ -188,6 +210,35 @@ def look_at_containers(compose: Composition) -> None:
         ports = [p["HostIp"] for bound in (host["PortBindings"] or {}).values() for p in bound]
         check(set(ports) <= {"127.0.0.1"}, f"{name} publishes a port to other machines.")
     say("no container runs as root, shows a secret, is without limits or listens beyond this machine")
+
+
+def look_at_secrets(compose: Composition) -> None:
+    """Each service has its own secrets and no others, and the code of a DAG on a worker finds no others either."""
+    for service, names in READERS.items():
+        if service == "migrate":
+            continue  # it has ended
+        has = set(compose("exec", "-T", service, "ls", "-A", "/opt/airflow/secrets").split())
+        check(has == {*names, "ca-bundle.pem"}, f"{service} can read {sorted(has)}.")
+    secrets = compose.secrets()
+    digests = {name: hashlib.sha256(value.encode()).hexdigest() for name, value in secrets.items()}
+    passwords = {"database_password": secrets["database_url"], "broker_password": secrets["broker_url"]}
+    for name, url in passwords.items():
+        digests[name] = hashlib.sha256(
+            url.split("://", 1)[1].split("@")[0].split(":")[1].encode()
+        ).hexdigest()
+    wait_until(lambda: compose.client.find_dag(LOOK_DAG_ID), timeout=90, what="the looking DAG", interval=1)
+    compose.client.pause(LOOK_DAG_ID, False)
+    run_id = compose.client.trigger(LOOK_DAG_ID, conf={"digests": digests})
+    state = compose.client.wait_for_run(LOOK_DAG_ID, run_id, timeout=240, interval=1)
+    check(state == "success", f"The run of {LOOK_DAG_ID} ended as {state}.")
+    found = compose.client.xcom(LOOK_DAG_ID, run_id, "look")
+    looked_at = int(found.pop("looked at")[0])
+    seen = {name for name, places in found.items() if places}
+    # It finds what it may read, so it would have found the others.
+    check(seen == {*READERS["worker"], "broker_password"}, f"A DAG on a worker reads {found}.")
+    say(
+        f"a DAG on a worker looked at {looked_at} files, environments and command lines: it reads {sorted(seen)}"
+    )
 
 
 def lose_containers(compose: Composition, run_id: str) -> None:
@@ -205,10 +256,11 @@ def lose_containers(compose: Composition, run_id: str) -> None:
 def story(compose: Composition) -> None:
     """What has to work."""
     compose("up", "--detach", timeout=500)
-    compose.wait_healthy(240)
+    compose.wait_healthy(420)
     say("everything is healthy")
     compose.log_in()
     look_at_containers(compose)
+    look_at_secrets(compose)
     wait_until(lambda: compose.client.find_dag(DAG_ID), timeout=90, what=f"{DAG_ID} to be parsed", interval=1)
     compose.client.pause(DAG_ID, False)
 
@@ -244,7 +296,15 @@ def test(*, keep_images: bool) -> None:
         say("built our images")
         story(compose)
     except BaseException:
-        for service in ("init", "migrate", "scheduler", "triggerer", "tuning-emulator", "api-server"):
+        for service in (
+            "init",
+            "migrate",
+            "scheduler",
+            "worker",
+            "triggerer",
+            "tuning-emulator",
+            "api-server",
+        ):
             with contextlib.suppress(Exception):
                 print(compose("logs", "--no-color", "--tail=15", service, check=False, timeout=20))
         with contextlib.suppress(Exception):

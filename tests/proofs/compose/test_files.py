@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from deploy import init
+from deploy.init import READERS
+from tests.proofs.compose.dags import what_can_be_read
 
 from .engine import REPOSITORY
 
@@ -68,6 +75,70 @@ def test_no_secret_and_no_key_can_get_into_the_image_or_the_repository() -> None
     assert "google.env" in (REPOSITORY / "deploy/.gitignore").read_text().split()
     words = (REPOSITORY / ".env").read_text().lower()
     assert not re.search(r"(password|secret|key)=", words)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, one in SERVICES.items() if "airflow-tuning:" in one["image"]]
+)
+def test_a_service_of_airflow_mounts_its_own_secrets_and_reads_no_others(name: str) -> None:
+    mounted = [volume for volume in SERVICES[name]["volumes"] if "secrets" in volume]
+    if name == "init":
+        assert {volume.split(":")[0] for volume in mounted} == {v for v in FILE["volumes"] if "secrets" in v}
+        return
+    assert mounted == [f"secrets-{name}:/opt/airflow/secrets:ro"]
+    used = set(re.findall(r"cat /opt/airflow/secrets/(\w+)", json.dumps(SERVICES[name])))
+    assert used == set(READERS[name])
+
+
+@pytest.mark.parametrize("name", ["worker", "triggerer", "dag-processor"])
+def test_where_the_code_of_dags_runs_nobody_can_make_himself_administrator(name: str) -> None:
+    assert not {"admin_password", "jwt_secret", "api_secret_key"} & set(READERS[name])
+    assert "database_url" not in READERS["worker"]
+
+
+@pytest.fixture
+def volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+    """Run deploy/init.py as the container does, twice, and return the volumes."""
+    names = [volume.removesuffix(":ro").split(":") for volume in SERVICES["init"]["volumes"]]
+    made = {name: tmp_path / Path(inside).name for name, inside in names if not name.startswith(".")}
+    for path in made.values():
+        path.mkdir()
+    monkeypatch.setattr(init, "HOME", tmp_path)
+    for name in ("AIRFLOW", "POSTGRES", "REDIS", "TLS"):
+        monkeypatch.setattr(init, name, tmp_path / getattr(init, name).name)
+    # What an earlier version left, and no longer hands out.
+    (made["secrets-worker"] / "admin_password").write_text("left")
+    for _ in range(2):
+        for step in (init.make_secrets, init.make_certificate, init.make_bundle, init.hand_out):
+            step()
+    return made
+
+
+@pytest.mark.parametrize("service", init.READERS)
+def test_code_in_a_service_finds_the_secrets_of_its_volume_and_no_others(
+    service: str, volumes: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in what_can_be_read.py, which looks from within a container."""
+    everything = {
+        path.name: path.read_text() for path in volumes["secrets"].iterdir() if path.name != "ca-bundle.pem"
+    }
+    assert {name for names in init.READERS.values() for name in names} == set(everything)
+    monkeypatch.setattr(what_can_be_read, "PLACES", (str(volumes[f"secrets-{service}"]),))
+    digests = {name: hashlib.sha256(value.encode()).hexdigest() for name, value in everything.items()}
+    password = (volumes["secrets-postgres"] / "password").read_text()
+    digests["the database's password"] = hashlib.sha256(password.encode()).hexdigest()
+    found = what_can_be_read.found(digests)
+    assert int(found.pop("looked at")[0]) >= len(init.READERS[service]) + 1
+    wanted = {*init.READERS[service]}
+    if "database_url" in wanted:
+        wanted.add("the database's password")
+    assert {name for name, places in found.items() if places} == wanted
+
+
+def test_no_password_is_on_a_command_line() -> None:
+    commands = json.dumps([service.get("command") for service in SERVICES.values()])
+    assert "--password" not in commands
+    assert "requirepass" not in commands
 
 
 def test_every_setting_is_documented() -> None:
