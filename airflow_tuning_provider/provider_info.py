@@ -34,7 +34,16 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "operators": [
-            _modules("operators", "tuning_job", "orphans", "evaluation", "promotion", "cleanup", "retirement")
+            _modules(
+                "operators",
+                "tuning_job",
+                "orphans",
+                "datasets",
+                "evaluation",
+                "promotion",
+                "cleanup",
+                "retirement",
+            )
         ],
         "sensors": [_modules("sensors")],
         "hooks": [_modules("hooks")],

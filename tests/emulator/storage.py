@@ -34,6 +34,11 @@ class Storage:
         self._bucket.blob(name).upload_from_string(content)
         return f"gs://{BUCKET}/{name}"
 
+    def lines(self, uri: str) -> list[str]:
+        """Return the lines of an object."""
+        blob = self._bucket.blob(uri.removeprefix(f"gs://{BUCKET}/"))
+        return blob.download_as_bytes().decode().splitlines()
+
     def stop(self) -> None:
         self._server.stop()
 
