@@ -67,6 +67,10 @@ class TuningUnavailableError(TuningError):
     """The API could not be reached, or gave no usable answer, for longer than is tolerated."""
 
 
+class TuningBudgetError(TuningError, AirflowFailException):
+    """The job would cost more than it may, or what it would cost cannot be known: raise the limit, or say more."""
+
+
 class TuningFateUnknownError(TuningError):
     """Whether a job was created could not be found out: look before paying again."""
 

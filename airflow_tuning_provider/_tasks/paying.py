@@ -61,6 +61,9 @@ class PayingTask(WaitingOperator):
         """Whether a clear pays again after a success."""
         return False
 
+    def before_paying(self, body: Json) -> None:
+        """Refuse to pay, by raising; asked right before a request is sent, and not for a job that is there."""
+
     def check(self) -> None:
         """Find whatever is wrong with the parameters before anything is sent."""
         super().check()

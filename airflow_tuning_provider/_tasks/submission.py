@@ -95,6 +95,9 @@ class Payer(Protocol):
     def wants_new(self) -> bool:
         """Whether a clear pays again after a success."""
 
+    def before_paying(self, body: Json) -> None:
+        """Refuse to pay, by raising."""
+
     def send(self, body: Json, labels: dict[str, str]) -> Job:
         """Send the request with our labels; return the job, or the operation that makes it."""
 
@@ -409,6 +412,7 @@ class Submission:
             )
 
     def _create(self, own: list[Job]) -> Job | WaitFor:
+        self._task.before_paying(self._body)
         labels = self._identity.labels(self._body, max_tries=self._max_tries, keep=self._task.outlives)
         sent = time.time()
         self._work.sending()

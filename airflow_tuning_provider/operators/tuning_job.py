@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_tuning_provider._compat import AirflowSkipException
 from airflow_tuning_provider._errors import refusing_invalid_input
+from airflow_tuning_provider._tasks.budget import TOKENS_LABEL, Budget
 from airflow_tuning_provider._tasks.paying import PayingTask
 from airflow_tuning_provider._tasks.waiting import WAIT_FIELDS, Step, WaitingOperator
 from airflow_tuning_provider.api.inputs import InvalidInputError, boolean
@@ -23,6 +25,7 @@ from airflow_tuning_provider.api.states import has_ended_in_words, outcome
 from airflow_tuning_provider.api.tuning_job import checked
 from airflow_tuning_provider.exceptions import (
     TuningBadRequestError,
+    TuningBudgetError,
     TuningError,
     TuningNotFoundError,
     TuningUnavailableError,
@@ -52,6 +55,16 @@ class CreateTuningJobOperator(PayingTask):
     https://cloud.google.com/vertex-ai/docs/reference/rest/v1/projects.locations.tuningJobs
 
     :param tuning_job: whole request body in camelCase or snake_case, any tuning spec; excludes the single parameters.
+    :param max_cost: US dollars that the job may be estimated to cost: the tokens of one pass, times ``epoch_count``,
+        times the price. Beyond that, or where it cannot be known, nothing is created. A job that is there already is
+        joined all the same.
+    :param monthly_budget: US dollars for this calendar month's (UTC) jobs of the project and location, whoever created
+        them, this one included.
+    :param on_over_budget: ``fail`` for good, or ``skip`` the task.
+    :param dataset_manifest: what ``PrepareTuningDatasetOperator`` or ``ValidateTuningDatasetOperator`` returned; the
+        estimate takes the tokens from it.
+    :param billable_tokens_per_epoch: the same as a number.
+    :param prices: US dollars for a million training tokens, by model, before those of ``datasets/prices.json``.
     :param force_new: let a clear of a task that succeeded create, and pay for, a new job. Retries never do.
     :param wait_for_completion: wait for the job's end; ``False`` returns as soon as it is created.
     :param deferrable: wait in the triggerer, without a worker.
@@ -76,19 +89,44 @@ class CreateTuningJobOperator(PayingTask):
         "tuning_job",
         "timeout",
         "force_new",
+        "max_cost",
+        "monthly_budget",
+        "on_over_budget",
+        "dataset_manifest",
+        "billable_tokens_per_epoch",
+        "prices",
         *WAIT_FIELDS,
     )
-    template_fields_renderers = {**renderers(BodyParameters), "tuning_job": "json"}  # noqa: RUF012 - Airflow's own convention
+    template_fields_renderers = {  # noqa: RUF012 - Airflow's own convention
+        **renderers(BodyParameters),
+        **dict.fromkeys(("tuning_job", "dataset_manifest", "prices"), "json"),
+    }
     operator_extra_links = LINKS
     ui_color = "#e8f0fe"
 
     @accepts(BodyParameters)
     def __init__(
-        self, *, tuning_job: Mapping[str, Any] | None = None, force_new: bool | str = False, **kwargs: Any
+        self,
+        *,
+        tuning_job: Mapping[str, Any] | None = None,
+        force_new: bool | str = False,
+        max_cost: float | str | None = None,
+        monthly_budget: float | str | None = None,
+        on_over_budget: str = "fail",
+        dataset_manifest: Mapping[str, Any] | str | None = None,
+        billable_tokens_per_epoch: int | str | None = None,
+        prices: Mapping[str, float] | str | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.tuning_job = tuning_job
         self.force_new = force_new
+        self.max_cost = max_cost
+        self.monthly_budget = monthly_budget
+        self.on_over_budget = on_over_budget
+        self.dataset_manifest = dataset_manifest
+        self.billable_tokens_per_epoch = billable_tokens_per_epoch
+        self.prices = prices
 
     def wants_new(self) -> bool:
         """Return ``force_new``."""
@@ -110,8 +148,37 @@ class CreateTuningJobOperator(PayingTask):
                     )
             return checked(self.tuning_job)
 
+    def check(self) -> None:
+        """Find whatever is wrong with the parameters before anything is sent."""
+        super().check()
+        self._budget()
+
+    def _budget(self) -> Budget:
+        with refusing_invalid_input():
+            if self.on_over_budget not in ("fail", "skip"):
+                raise InvalidInputError("on_over_budget", self.on_over_budget, "give fail or skip")
+            return Budget.of(
+                max_cost=self.max_cost,
+                monthly_budget=self.monthly_budget,
+                tokens=self.billable_tokens_per_epoch,
+                dataset_manifest=self.dataset_manifest,
+                prices=self.prices,
+            )
+
+    def before_paying(self, body: Json) -> None:
+        """Refuse a job that would cost more than ``max_cost`` or ``monthly_budget`` let it."""
+        try:
+            self._budget().check(body, self.hook, self.log)
+        except TuningBudgetError as error:
+            if self.on_over_budget == "skip":
+                raise AirflowSkipException(str(error)) from None
+            raise
+
     def send(self, body: Json, labels: dict[str, str]) -> Json:
         """Create the job."""
+        tokens = self._budget().tokens
+        if tokens is not None:
+            labels = {**labels, TOKENS_LABEL: str(tokens)}
         with refusing_invalid_input():
             return self.hook.create_tuning_job(with_labels(body, labels))
 

@@ -28,9 +28,8 @@ ROOT = Path(__file__).parents[2] / PACKAGE
 FILES = sorted(path for path in ROOT.rglob("*.py") if "example_dags" not in path.parts)
 
 # What may be imported besides the standard library: what pyproject.toml names, and what comes with that.
-<<<<<<< HEAD
-# urllib3 comes with requests, jinja2 and msgspec with Airflow.
-DEPENDENCIES = {"airflow", "pendulum", "google", "requests", "urllib3", "jinja2", "msgspec"}
+# urllib3 comes with requests, fsspec, jinja2 and msgspec with Airflow.
+DEPENDENCIES = {"airflow", "pendulum", "google", "requests", "urllib3", "jinja2", "msgspec", "fsspec"}
 # What else may be imported where: Airflow brings it for its own commands, or its OpenLineage provider is what asks.
 # The extra ``eval`` brings sacrebleu; a pytest plugin runs DAGs in an Airflow of its own.
 ELSEWHERE = {
@@ -39,9 +38,6 @@ ELSEWHERE = {
     "evaluation": {"sacrebleu"},
     "testing": {"gcp_storage_emulator", "pytest", "sqlalchemy"},
 }
-=======
-DEPENDENCIES = {"airflow", "pendulum", "google", "requests", "urllib3", "msgspec", "fsspec"}
->>>>>>> 06e300c (Prepare and validate data sets: a core that streams, and two operators over it)
 # What works without Airflow's database: tasks have none, wherever it is and whatever it runs on.
 WITHOUT_DATABASE = (
     "airflow.sdk.",
@@ -150,11 +146,8 @@ def test_parsing_a_dag_file_loads_no_http_library() -> None:
     new = loaded(
         "import airflow.sdk, airflow.triggers.base\n"
         "before = set(sys.modules)\n"
-<<<<<<< HEAD
         f"import {PACKAGE}.operators.tuning_job, {PACKAGE}.operators.evaluation, {PACKAGE}.sensors.tuning_job\n"
-=======
-        f"import {PACKAGE}.operators.tuning_job, {PACKAGE}.operators.datasets, {PACKAGE}.sensors.tuning_job\n"
->>>>>>> 06e300c (Prepare and validate data sets: a core that streams, and two operators over it)
+        f"import {PACKAGE}.operators.datasets, {PACKAGE}.operators.promotion\n"
         f"import {PACKAGE}.triggers.tuning_job, {PACKAGE}.links.tuning_job\n"
         "new = set(sys.modules) - before"
     )
@@ -226,16 +219,13 @@ def test_all_operators_and_sensors_are_looked_at() -> None:
         "CancelTuningJobOperator",
         "RebaseTunedModelOperator",
         "CancelOrphanedTuningJobsOperator",
-<<<<<<< HEAD
         "CleanUpTunedModelsOperator",
         "GetChampionOperator",
         "PromoteTunedModelOperator",
         "RetirementWatchOperator",
         "RollbackTunedModelOperator",
-=======
         "PrepareTuningDatasetOperator",
         "ValidateTuningDatasetOperator",
->>>>>>> 06e300c (Prepare and validate data sets: a core that streams, and two operators over it)
         "TuningJobSensor",
         "EvaluateTunedModelOperator",
         "EvaluationGateOperator",
@@ -277,24 +267,14 @@ def test_template_fields_are_stored_verbatim(cls: Any) -> None:
 
 @pytest.mark.parametrize("cls", task_classes())
 def test_every_parameter_that_can_be_a_template_is_one(cls: Any) -> None:
-<<<<<<< HEAD
     """What is left is the policy of the task itself, which is plainly true or false, and code."""
-=======
-    """What is left is the policy of the task itself, plainly true or false, and code: Airflow would call that."""
->>>>>>> 06e300c (Prepare and validate data sets: a core that streams, and two operators over it)
     for init in constructors(cls):
         assert [argument.arg for argument in init.args.args] == ["self"], "parameters are given by name"
         for argument in init.args.kwonlyargs:
             annotation = ast.unparse(argument.annotation) if argument.annotation else ""
-<<<<<<< HEAD
             # Airflow calls a template field that can be called.
             plain = annotation == "bool" or "Callable" in annotation
             assert (argument.arg in cls.template_fields) is not plain, argument.arg
-=======
-            assert (argument.arg in cls.template_fields) is (
-                annotation != "bool" and not annotation.startswith("Callable")
-            ), argument.arg
->>>>>>> 06e300c (Prepare and validate data sets: a core that streams, and two operators over it)
 
 
 # -- docstrings -------------------------------------------------------------------------------------
@@ -324,11 +304,7 @@ DOCUMENTED = [
     path
     for path in FILES
     if part(module_name(path))
-<<<<<<< HEAD
-    in ("api", "evaluation", "exceptions", "hooks", "links", "operators", "sensors", "triggers")
-=======
-    in ("api", "datasets", "exceptions", "hooks", "links", "operators", "sensors", "triggers")
->>>>>>> 06e300c (Prepare and validate data sets: a core that streams, and two operators over it)
+    in ("api", "datasets", "evaluation", "exceptions", "hooks", "links", "operators", "sensors", "triggers")
 ]
 
 
