@@ -261,6 +261,39 @@ class Bench:
             )
             yield Row(f"{what}: memory", f"{ours['megabytes']:.0f} MB", target="≤ 60 MB")
 
+    def validator(self) -> Iterator[Row]:
+        """Check of a data set, beside decoding it and nothing else."""
+        from benchmarks.validator import data_set, measure
+
+        lines = 100_000 if self.quick else 10_000_000
+        for what, count, characters in (
+            (f"{lines:,} short lines", lines, 60),
+            (f"{lines // 10:,} lines of 1 kB", lines // 10, 950),
+        ):
+            with data_set(count, characters) as path:
+                runs = [measure(path) for _ in range(self.runs)]
+            ours = medians([run["ours"] for run in runs])
+            bare = medians([run["bare"] for run in runs])
+            share = bare["seconds"] / ours["seconds"]
+            size = ours["bytes"] / 1e6
+
+            def speed(figures: Figures, size: float = size) -> str:
+                return f"{figures['seconds']:.1f} s, {size / figures['seconds']:,.0f} MB/s"
+
+            yield Row(
+                f"validation of {what} ({size:,.0f} MB), duplicates included; beside a bare typed msgspec decode",
+                speed(ours),
+                speed(bare),
+                f"{share:.0%} of its speed",
+                "≥ 50 %",
+            )
+            yield Row(
+                f"validation of {what}: peak memory",
+                f"{ours['megabytes']:.0f} MB",
+                f"{bare['megabytes']:.0f} MB",
+                target="≤ 250 MB",
+            )
+
     def _wait(self, jobs: object, kind: str, *, faulty: bool = False) -> Figures:
         from benchmarks.triggerer import Jobs, wait
 
@@ -281,7 +314,7 @@ class Bench:
         )
 
 
-ROWS = ("imports", "installed", "share", "worker", "fleet", "waiting", "faults", "evaluator")
+ROWS = ("imports", "installed", "share", "worker", "fleet", "waiting", "faults", "validator", "evaluator")
 _WAYS = {
     "ours": "deferrable operator",
     "sensor": "deferrable sensor",
@@ -362,6 +395,9 @@ _NOTES = """\
   task has started (next task).
 - *Worker time* is what the REST API shows as `running`, sampled five times a second. *Our share* is measured in
   processes that have loaded what every task loads (`benchmarks/share.py`), with a service account's key.
+- *Validation*: of one file, by one process, in processor time, each in a process of its own: what the bare decode does
+  is to read lines and to decode each into typed structs, no check of turns, keys, duplicates or tokens. The file has
+  no duplicates, so nothing is read twice.
 - The process's memory includes Airflow itself, about 130 MB.
 """
 

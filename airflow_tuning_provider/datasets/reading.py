@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from airflow_tuning_provider.datasets.problems import ERROR, Problem
 
-CHUNK = 1 << 18
+CHUNK = 1 << 17
 MAX_LINE_BYTES = 32 * 1024 * 1024
 """The longest line that is read: examples have at most 131,072 tokens, but may hold inline media."""
 

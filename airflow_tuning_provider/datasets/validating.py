@@ -18,7 +18,7 @@ from airflow_tuning_provider.datasets.rules import Rules
 Open = Callable[[], AbstractContextManager[BinaryIO]]
 UserCheck = Callable[[dict[str, Any]], "str | None"]
 
-SAMPLE_EXAMPLES = 10_000
+SAMPLE_EXAMPLES = 5_000
 """Up to so many examples are all measured for the token estimate; of more, one block of lines in 64."""
 MOST_QUESTIONS = 100_000
 """So many questions of a validation set are looked for in the training set: twenty times what Google takes."""

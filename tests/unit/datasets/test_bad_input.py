@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_tuning_provider.datasets.preparing import Preparation
@@ -299,6 +299,7 @@ def _lines(draw: st.DrawFn) -> bytes:
     return text.encode()
 
 
+@settings(deadline=None)
 @given(st.lists(_lines(), min_size=1, max_size=12))
 def test_the_fast_way_says_what_the_slow_one_says(lines: list[bytes]) -> None:
     content = b"\n".join([*GOOD[:3], *lines, *GOOD[3:6]])
@@ -308,6 +309,7 @@ def test_the_fast_way_says_what_the_slow_one_says(lines: list[bytes]) -> None:
     assert fast[0].tokens == slow[0].tokens
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300), st.integers(1, 40))
 def test_whatever_the_bytes_reading_ends_and_numbers_lines(content: bytes, limit: int) -> None:
     told: list[Any] = []

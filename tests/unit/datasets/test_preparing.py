@@ -326,6 +326,7 @@ def test_nothing_leaks_nothing_is_twice_and_nothing_is_lost(
 # -- duplicates ---------------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=3)), st.integers(0, 3), st.integers(1, 7))
 def test_only_equal_lines_are_duplicates_however_digests_collide(
     lines: list[bytes], bits: int, step: int
