@@ -41,14 +41,17 @@ def blocks(
     :param repairs: the severity of what had to be repaired: an ``error`` where somebody else reads the file as it is.
     :param max_line_bytes: the longest line that is read.
     """
-    at, rest, skipping = _Place(), b"", False
+    at, skipping = _Place(), False
+    # The line that the next block begins with, as far as it has been read; joined once, as it may be long.
+    begun: list[bytes] = []
+    size = 0
     for chunk in _utf8(stream, tell, repairs, at):
         head, end, tail = chunk.rpartition(b"\n")
         if end:
             if skipping:
-                head = head[end_of_first:] if (end_of_first := head.find(b"\n")) >= 0 else b""
-            head = rest + head if rest else head
-            rest, skipping = b"", False
+                head = head[head.find(b"\n") :] if b"\n" in head else b""
+            head = b"".join([*begun, head]) if begun else head
+            begun, size, skipping = [], 0, False
             lines = head.split(b"\n")
             if b"\r" in head:
                 lines = [line[:-1] if line.endswith(b"\r") else line for line in lines]
@@ -56,18 +59,14 @@ def blocks(
             at.line += len(lines)
         if skipping:
             continue
-        rest = rest + tail if rest else tail
-        if len(rest) > max_line_bytes:
-            tell(
-                Problem(
-                    "too_long",
-                    f"the line is longer than {max_line_bytes:,} bytes: no example is. Is a line end missing?",
-                    line=at.line,
-                )
-            )
-            rest, skipping = b"", True
-    if rest:
-        yield at.line, [rest.removesuffix(b"\r")], rest
+        begun.append(tail)
+        size += len(tail)
+        if size > max_line_bytes:
+            text = f"the line is longer than {max_line_bytes:,} bytes: no example is. Is a line end missing?"
+            tell(Problem("too_long", text, line=at.line))
+            begun, skipping = [], True
+    if last := b"".join(begun):
+        yield at.line, [last.removesuffix(b"\r")], last
 
 
 def _utf8(stream: BinaryIO, tell: Tell, repairs: str, at: _Place) -> Iterator[bytes]:
