@@ -61,6 +61,8 @@ class _DatasetOperator(BaseOperator):
         impersonation_chain: str | Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
+        # Each key of the manifest is an XCom of its own: ``prepare.output["training_dataset_uri"]``.
+        kwargs.setdefault("multiple_outputs", True)
         super().__init__(**kwargs)
         self.base_model = base_model
         self.rules = rules

@@ -68,6 +68,8 @@ def test_a_csv_becomes_three_sets_and_a_manifest(source: Path, tmp_path: Path, t
     out = tmp_path / "out"
     result = ti.run(prepare(source, out, system_instruction="Sort it."))
     json.dumps(result)
+    # So that prepare.output["training_dataset_uri"] works.
+    assert prepare(source, out).multiple_outputs
     folder = f"file://{out}/{result['content_hash'][:16]}"
     assert result["training_dataset_uri"] == f"{folder}/train.jsonl"
     assert result["validation_dataset_uri"] == f"{folder}/validation.jsonl"
