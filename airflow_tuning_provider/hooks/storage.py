@@ -14,7 +14,7 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, BinaryIO, NamedTuple
@@ -138,6 +138,20 @@ class Storage:
             while chunk := stream.read(_CHUNK):
                 digest.update(chunk)
         return digest.hexdigest() == md5
+
+    def is_still(self, uri: str, stored: Mapping[str, Any]) -> bool:
+        """Whether an object is the one that a data set's manifest tells of.
+
+        :param uri: where it is.
+        :param stored: its generation, checksum and bytes.
+        """
+        seen = self.stat(uri)
+        if seen is None or seen.bytes != stored.get("bytes"):
+            return False
+        if stored.get("generation") and seen.generation:
+            return bool(seen.generation == stored["generation"])
+        md5 = str(stored.get("checksum") or "").removeprefix("md5:")
+        return not md5 or self.holds(uri, size=seen.bytes, md5=md5)
 
     # -- publishing ----------------------------------------------------------------------------------
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_tuning_provider._compat import AirflowSkipException
 from airflow_tuning_provider._errors import refusing_invalid_input
-from airflow_tuning_provider._tasks.budget import TOKENS_LABEL, Budget
+from airflow_tuning_provider._tasks.budget import TOKENS_LABEL, Budget, mapping
 from airflow_tuning_provider._tasks.paying import PayingTask
 from airflow_tuning_provider._tasks.waiting import WAIT_FIELDS, Step, WaitingOperator
-from airflow_tuning_provider.api.inputs import InvalidInputError, boolean
+from airflow_tuning_provider.api.inputs import InvalidInputError, as_mapping, boolean
 from airflow_tuning_provider.api.labels import with_labels
 from airflow_tuning_provider.api.manifest import manifest
 from airflow_tuning_provider.api.names import ModelName
@@ -79,7 +79,9 @@ class CreateTuningJobOperator(PayingTask):
     :param impersonation_chain: service account to act as, or a chain of them.
     :param api_version: ``v1`` or ``v1beta1``.
     :param request_timeout: seconds for one HTTP request.
-    :return: the manifest, see :func:`airflow_tuning_provider.api.manifest.manifest`.
+    :return: the manifest, see :func:`airflow_tuning_provider.api.manifest.manifest`; with ``dataset_manifest`` also
+        ``dataset``: its ``content_hash``, its ``objects`` with generation and checksum, and which of them ``changed``
+        since they were published (``None`` if that could not be seen).
     """
 
     __doc__ = documented(__doc__, BodyParameters)
@@ -173,6 +175,42 @@ class CreateTuningJobOperator(PayingTask):
             if self.on_over_budget == "skip":
                 raise AirflowSkipException(str(error)) from None
             raise
+
+    def succeeded(self, job: Json) -> Any:
+        """Return the manifest, with what is known of the job's data."""
+        result = super().succeeded(job)
+        if self.dataset_manifest in (None, "", "None"):
+            return result
+        with refusing_invalid_input():
+            dataset = mapping(self.dataset_manifest, "dataset_manifest")
+        objects = {
+            uri: dict(as_mapping(stored))
+            for uri, stored in as_mapping(dataset.get("objects")).items()
+            if uri != dataset.get("held_out_dataset_uri")
+        }
+        told = {
+            "content_hash": dataset.get("content_hash"),
+            "objects": objects,
+            "changed": self._changed(objects),
+        }
+        return {**result, "dataset": told}
+
+    def _changed(self, objects: Mapping[str, Mapping[str, Any]]) -> list[str] | None:
+        from airflow_tuning_provider.hooks.storage import Storage
+
+        try:
+            storage = Storage(gcp_conn_id=self.gcp_conn_id, impersonation_chain=self.impersonation_chain)
+            changed = [uri for uri, stored in objects.items() if not storage.is_still(uri, stored)]
+        except Exception as error:  # noqa: BLE001 - the model is there, whatever the storage says
+            self.log.warning("Whether the job's data changed could not be seen: %s", error)
+            return None
+        if changed:
+            self.log.warning(
+                "%s changed after the data set was published: the job may have learnt other data than those of its "
+                "manifest.",
+                ", ".join(changed),
+            )
+        return changed
 
     def send(self, body: Json, labels: dict[str, str]) -> Json:
         """Create the job."""

@@ -18,6 +18,7 @@ from airflow_tuning_provider.operators.datasets import (
     PrepareTuningDatasetOperator,
     ValidateTuningDatasetOperator,
 )
+from airflow_tuning_provider.operators.tuning_job import CreateTuningJobOperator
 from tests.emulator.storage import BUCKET, Storage
 from tests.integration.tasks.conftest import TaskInstance, is_permanent
 
@@ -283,3 +284,49 @@ def test_strict_validation_and_preferences(tmp_path: Path, ti: TaskInstance) -> 
         ti.run(validate(path, strict=True))
     with pytest.raises(errors.TuningInvalidInputError, match="completions"):
         ti.run(validate(path, preference_optimization="true"))
+
+
+# -- which data a model has learnt ------------------------------------------------------------------------
+
+
+def tuned(ti: TaskInstance, dataset: Any, **kwargs: Any) -> Any:
+    operator = CreateTuningJobOperator(
+        task_id="tune",
+        base_model="gemini-3.5-flash",
+        training_dataset_uri=f"gs://{BUCKET}/train.jsonl",
+        dataset_manifest=dataset,
+        poll_interval=0.2,
+        **kwargs,
+    )
+    return ti.run(operator)
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_the_result_tells_of_data_that_changed_while_the_job_ran(
+    source: Path, bucket: Storage, tmp_path: Path, deferrable: bool
+) -> None:
+    for name, destination in (("cloud", f"gs://{BUCKET}/learnt{deferrable}"), ("local", tmp_path / "out")):
+        dataset = TaskInstance(task_id="prepare").run(prepare(source, destination))
+        uris = [dataset["training_dataset_uri"], dataset["validation_dataset_uri"]]
+        told = tuned(TaskInstance(task_id=name), dataset, deferrable=deferrable)["dataset"]
+        assert told["content_hash"] == dataset["content_hash"]
+        assert told["objects"] == {uri: dataset["objects"][uri] for uri in uris}
+        assert told["changed"] == []
+
+        def change(_: Any, uri: str = uris[0]) -> None:
+            if uri.startswith("gs:"):
+                bucket.put(uri.removeprefix(f"gs://{BUCKET}/"), "other")
+            else:
+                path = Path(uri.removeprefix("file://"))
+                path.write_bytes(path.read_bytes()[::-1])
+
+        ti = TaskInstance(task_id=f"{name}-changed", before_resume=change)
+        if not deferrable:
+            change(None)
+        assert tuned(ti, json.dumps(dataset), deferrable=deferrable)["dataset"]["changed"] == uris[:1]
+
+
+def test_data_that_cannot_be_seen_do_not_fail_a_job_that_succeeded(ti: TaskInstance) -> None:
+    result = tuned(ti, {"objects": {"unheard://x": {"bytes": 1}}})
+    assert result["state"] == "JOB_STATE_SUCCEEDED"
+    assert result["dataset"]["changed"] is None
