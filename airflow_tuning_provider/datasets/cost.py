@@ -8,7 +8,8 @@ from typing import Any
 
 from airflow_tuning_provider.api.inputs import as_int, as_mapping, as_text
 from airflow_tuning_provider.api.manifest import manifest
-from airflow_tuning_provider.datasets.rules import tables_as_of, training_price
+from airflow_tuning_provider.api.prices import AS_OF
+from airflow_tuning_provider.datasets.rules import training_price
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ def job_cost(
     :param model: the base model.
     :param tokens: billable tokens of one pass over the training data.
     :param epochs: passes over it.
-    :param prices: US dollars for a million training tokens, by model, before those of ``prices.json``.
+    :param prices: US dollars for a million training tokens, by model, before those of
+        :mod:`airflow_tuning_provider.api.prices`.
     """
     if epochs is None:
         return Cost(
@@ -53,7 +55,7 @@ def job_cost(
     dollars = tokens * epochs * price / 1e6
     return Cost(
         dollars,
-        f"{tokens:,} tokens × {epochs} epochs × ${price:g} a million (prices as of {tables_as_of()}) = ${dollars:,.2f}",
+        f"{tokens:,} tokens × {epochs} epochs × ${price:g} a million (prices as of {AS_OF}) = ${dollars:,.2f}",
     )
 
 

@@ -1,4 +1,4 @@
-"""The limits of a model family, and prices: two dated tables that can be overridden.
+"""The limits of a model family: a dated table that can be overridden; and what training costs.
 
 Google moves these, so what goes beyond a limit is a warning. What breaks the format is an error, and stands in
 :mod:`airflow_tuning_provider.datasets.checking`.
@@ -14,6 +14,7 @@ from importlib import resources
 from typing import Any
 
 from airflow_tuning_provider.api.inputs import InvalidInputError
+from airflow_tuning_provider.api.prices import TRAINING
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def training_price(model: str, prices: Mapping[str, Any] | None = None) -> float
     """Return the US dollars for a million training tokens, ``None`` where it is not known.
 
     :param model: the base model, such as ``gemini-3.5-flash``, also with ``publishers/…`` before it.
-    :param prices: prices to use before those of ``prices.json``, by model.
+    :param prices: prices to use before those of :mod:`airflow_tuning_provider.api.prices`, by model.
     :raises InvalidInputError: for a price that is not a number above 0.
     """
     short = model.rpartition("/")[2]
@@ -94,14 +95,7 @@ def training_price(model: str, prices: Mapping[str, Any] | None = None) -> float
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e9:
             raise InvalidInputError(f"prices.{key}", value, "give US dollars for a million tokens")
     given = {key.rpartition("/")[2]: float(value) for key, value in (prices or {}).items()}
-    table = {**_table("prices.json")["training_per_million_tokens"], **given}
-    known = table.get(short)
-    return None if known is None else float(known)
-
-
-def tables_as_of() -> str:
-    """Return the date of the price table."""
-    return str(_table("prices.json")["as_of"])
+    return {**TRAINING, **given}.get(short)
 
 
 @cache

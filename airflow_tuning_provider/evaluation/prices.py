@@ -1,8 +1,4 @@
-"""What answers cost. One dated table, as read in November 2026; overridable, since prices move.
-
-US dollars for a million tokens, standard tier, text. Answers of tuned Gemini 3 models cost half as much again as those
-of their base (third-party copies of Google's price list, https://cloud.google.com/vertex-ai/generative-ai/pricing).
-"""
+"""What answers cost."""
 
 from __future__ import annotations
 
@@ -12,15 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_tuning_provider.api.inputs import InvalidInputError
-
-AS_OF = "2026-11"
-TUNED_FACTOR = 1.5
-
-_TABLE = {
-    "gemini-3.5-flash": (1.50, 9.00),
-    "gemini-3.5-flash-lite": (0.30, 2.50),
-    "gemini-3.1-flash-lite": (0.25, 1.50),
-}
+from airflow_tuning_provider.api.prices import ANSWERS, TUNED_FACTOR
 
 
 @dataclass(frozen=True)
@@ -52,10 +40,10 @@ def price_of(model: str | None, *, tuned: bool, prices: Mapping[str, Any] | None
     for key in (model, name):
         if key and key in (prices or {}):
             return _given(key, (prices or {})[key])
-    if name not in _TABLE:
+    if name not in ANSWERS:
         return None
     factor = TUNED_FACTOR if tuned and name.startswith("gemini-3") else 1.0
-    one, other = _TABLE[name]
+    one, other = ANSWERS[name]
     return Price(one * factor, other * factor)
 
 

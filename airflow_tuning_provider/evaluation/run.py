@@ -17,6 +17,7 @@ from typing import Any
 
 from airflow_tuning_provider.api.errors import ApiError
 from airflow_tuning_provider.api.inputs import InvalidInputError, shorten
+from airflow_tuning_provider.api.prices import AS_OF
 from airflow_tuning_provider.evaluation.answers import Answer
 from airflow_tuning_provider.evaluation.asking import Asker, AskingError, BudgetError, Question, Tally
 from airflow_tuning_provider.evaluation.comparison import MAX_LABELS, Comparison, Result
@@ -34,7 +35,7 @@ from airflow_tuning_provider.evaluation.metrics import (
     resolve,
 )
 from airflow_tuning_provider.evaluation.pace import Pace
-from airflow_tuning_provider.evaluation.prices import AS_OF, Price
+from airflow_tuning_provider.evaluation.prices import Price
 from airflow_tuning_provider.evaluation.statistics import Paired
 
 log = logging.getLogger(__name__)
@@ -527,7 +528,7 @@ class Evaluation:
                     for side, role in enumerate(roles)
                 },
                 "total": round(sum(self.spent), 6) if known else None,
-                "prices_as_of": AS_OF,
+                "prices_as_of": str(AS_OF),
             },
         }
 

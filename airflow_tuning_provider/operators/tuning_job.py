@@ -64,7 +64,7 @@ class CreateTuningJobOperator(PayingTask):
     :param dataset_manifest: what ``PrepareTuningDatasetOperator`` or ``ValidateTuningDatasetOperator`` returned; the
         estimate takes the tokens from it.
     :param billable_tokens_per_epoch: the same as a number.
-    :param prices: US dollars for a million training tokens, by model, before those of ``datasets/prices.json``.
+    :param prices: US dollars for a million training tokens, by model, before those of ``api/prices.py``.
     :param force_new: let a clear of a task that succeeded create, and pay for, a new job. Retries never do.
     :param wait_for_completion: wait for the job's end; ``False`` returns as soon as it is created.
     :param deferrable: wait in the triggerer, without a worker.
