@@ -207,7 +207,7 @@ class Bench:
                 "≤ 1.0 s" if count >= 10_000 else "",
             )
         yield row("memory of the triggerer's process", lambda f: f"{f['megabytes']:.0f} MB", "megabytes")
-        if empty and count > 1:
+        if empty and count >= 1_000:  # of fewer, what is loaded once would be most
             beyond = [
                 (f["megabytes"] - empty["megabytes"]) * 1000 / count if f else None for f in (ours, loop)
             ]

@@ -537,6 +537,30 @@ async def test_list_that_takes_no_mask_is_walked_without(server: Emulator, jobs:
     assert {event["status"] for event in await asyncio.gather(*tasks)} == {"ended"}
 
 
+async def test_beta_api_is_asked_for_the_progress_too(
+    server: Emulator, jobs: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    identity = watching.Identity("google_cloud_default", (), "v1beta1", 60.0)
+    server.overlay(jobs[3], {"tuningJobState": "TUNING_JOB_STATE_TUNING"})
+    waits = [
+        asyncio.create_task(
+            watching.until_ended(
+                identity, name, poll_interval=0.3, deadline=None, log=logging.getLogger("waiter")
+            )
+        )
+        for name in jobs[:20]
+    ]
+    await asyncio.sleep(1.5)
+    pages = [r for r in server.requests() if r["path"].endswith("/tuningJobs") and "fields" in r["query"]]
+    assert {r["status"] for r in pages} == {200}
+    assert all("tuningJobMetadata" in r["query"]["fields"] for r in pages)
+    assert any(f"{jobs[3]} is" in text and ", tuning" in text for text in caplog.messages)
+    for name in jobs[:20]:
+        server.set_state(name, "JOB_STATE_SUCCEEDED")
+    assert {job["state"] for job in await asyncio.gather(*waits)} == {"JOB_STATE_SUCCEEDED"}
+
+
 async def test_size_of_a_page_that_the_server_refuses_is_asked_for_smaller(
     server: Emulator, jobs: list[str]
 ) -> None:
