@@ -181,6 +181,15 @@ def test_no_more_calls_than_allowed() -> None:
     assert len(calls) == len(recorded) == 10
 
 
+def test_a_service_that_only_refuses_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_tuning_provider.evaluation.asking.STALL_SECONDS", 0.3)
+    made, _ = asker(lambda _: QUOTA)
+    with pytest.raises(AskingError, match="No answer came") as caught:
+        made.run(questions(5))
+    assert caught.value.error is QUOTA
+    assert made.tally.calls == 0
+
+
 def test_it_stops_when_told() -> None:
     stop = threading.Event()
 
