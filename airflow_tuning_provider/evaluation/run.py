@@ -6,18 +6,17 @@ import hashlib
 import heapq
 import json
 import logging
-import sqlite3
 import time
-from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from airflow_tuning_provider.api.errors import ApiError
-from airflow_tuning_provider.api.inputs import InvalidInputError, shorten
+from airflow_tuning_provider.api.inputs import InvalidInputError
 from airflow_tuning_provider.api.prices import AS_OF
+from airflow_tuning_provider.evaluation.answer_index import AnswerIndex
 from airflow_tuning_provider.evaluation.answers import Answer
 from airflow_tuning_provider.evaluation.asking import Asker, AskingError, BudgetError, Question, Tally
 from airflow_tuning_provider.evaluation.comparison import MAX_LABELS, Comparison, Result
@@ -37,13 +36,11 @@ from airflow_tuning_provider.evaluation.metrics import (
 from airflow_tuning_provider.evaluation.pace import Pace
 from airflow_tuning_provider.evaluation.prices import Price
 from airflow_tuning_provider.evaluation.statistics import Paired
+from airflow_tuning_provider.evaluation.summary import ROLES, Kept, SideStats
 
 log = logging.getLogger(__name__)
 
-ROLES = ("candidate", "baseline")
 _LONGEST_LABEL = 60
-_SHOWN_EXAMPLES = 8
-_SHOWN_CHARACTERS = 1500
 
 Json = dict[str, Any]
 
@@ -159,7 +156,7 @@ class Evaluation:
             *([Side(judge.model, judge.base_model, settings.judge_price)] if judge else []),
         ]
         self._journals = [Journal(answers / self._directory(side)) for side in self._asked]
-        self._index = _Index(scratch / "answers.sqlite")
+        self._index = AnswerIndex(scratch / "answers.sqlite")
         self.spent = [0.0] * len(self._asked)
         self.reused = 0
         self.tally = Tally()
@@ -444,8 +441,11 @@ class Evaluation:
         :param predictions: where the results of single examples go, as JSON lines.
         """
         draft = self._scratch / "predictions.jsonl"
-        kept = _Kept(decide_by or next((m.name for m in comparison.metrics if isinstance(m, Metric)), ""))
-        stats = [_SideStats(), _SideStats()]
+        # Macro-F1 has no single examples: then those of the first metric that has.
+        single = [metric for metric in comparison.metrics if isinstance(metric, Metric)]
+        shown = next((metric for metric in single if metric.name == decide_by), single[0] if single else None)
+        kept = Kept(shown.name, shown.greater_is_better) if shown else Kept("")
+        stats = [SideStats(), SideStats()]
         failed = 0
         with draft.open("w", encoding="utf-8", errors="replace") as file:
             for example in self._chosen():
@@ -548,114 +548,9 @@ class Compared:
 
     result: Result
     failed: int
-    stats: tuple[_SideStats, _SideStats]
+    stats: tuple[SideStats, SideStats]
     worst: list[Json]
     best: list[Json]
-
-
-@dataclass
-class _SideStats:
-    seconds: array[float] = field(default_factory=lambda: array("f"))
-    finishes: Counter[str] = field(default_factory=Counter)
-    input_tokens: int = 0
-    output_tokens: int = 0
-    blocked: int = 0
-    empty: int = 0
-    cut: int = 0
-
-    def add(self, answer: Answer) -> None:
-        self.seconds.append(answer.seconds)
-        self.input_tokens += answer.input_tokens
-        self.output_tokens += answer.output_tokens
-        self.blocked += answer.blocked is not None
-        self.empty += answer.empty and answer.blocked is None
-        self.cut += answer.finish == "MAX_TOKENS"
-        if answer.blocked:
-            self.finishes[answer.blocked] += 1
-
-    def counts(self) -> Json:
-        return {
-            "blocked": self.blocked,
-            "empty": self.empty,
-            "cut_off": self.cut,
-            "blocked_by": dict(self.finishes),
-        }
-
-    def tokens(self) -> Json:
-        return {"input": self.input_tokens, "output": self.output_tokens}
-
-    def latency(self) -> Json:
-        ordered = sorted(self.seconds)
-        return {
-            f"p{share}": round(ordered[min(len(ordered) - 1, len(ordered) * share // 100)], 3)
-            if ordered
-            else None
-            for share in (50, 90, 99)
-        }
-
-
-class _Kept:
-    """The examples that people want to see: those with the largest differences, in the order of the file."""
-
-    def __init__(self, metric: str) -> None:
-        self._metric = metric
-        self._heaps: tuple[list[tuple[float, int, Json]], list[tuple[float, int, Json]]] = ([], [])
-
-    def add(self, row: Json, scores: Mapping[str, tuple[float, float]]) -> None:
-        pair = scores.get(self._metric) or next(iter(scores.values()), None)
-        if pair is None or pair[0] == pair[1]:
-            return
-        size = pair[0] - pair[1]
-        heap = self._heaps[size > 0]
-        # The earlier of two equal ones stays.
-        item = (abs(size), -row["line"], row)
-        if len(heap) < _SHOWN_EXAMPLES:
-            heapq.heappush(heap, (*item[:2], _shown(row)))
-        elif item[:2] > heap[0][:2]:
-            heapq.heapreplace(heap, (*item[:2], _shown(row)))
-
-    @property
-    def worst(self) -> list[Json]:
-        return [row for *_, row in sorted(self._heaps[0], key=lambda item: (-item[0], -item[1]))]
-
-    @property
-    def best(self) -> list[Json]:
-        return [row for *_, row in sorted(self._heaps[1], key=lambda item: (-item[0], -item[1]))]
-
-
-class _Index:
-    """The answers by side and key, on the local disk: a set of any size in the same memory."""
-
-    def __init__(self, path: Path) -> None:
-        self._db = sqlite3.connect(path, isolation_level=None)
-        self._db.execute("PRAGMA journal_mode=OFF")
-        self._db.execute("PRAGMA synchronous=OFF")
-        self._db.execute(
-            "CREATE TABLE answers (side INTEGER, key TEXT, entry TEXT, PRIMARY KEY (side, key)) WITHOUT ROWID"
-        )
-
-        self._db.execute(
-            "CREATE TABLE marks (what TEXT, side INTEGER, key TEXT, PRIMARY KEY (what, side, key)) WITHOUT ROWID"
-        )
-
-    def add(self, side: int, key: str, entry: Json) -> None:
-        # The first answer stays, whichever process got it.
-        text = json.dumps(entry)
-        self._db.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?)", (side, key, text))
-
-    def get(self, side: int, key: str) -> Json | None:
-        found = self._db.execute(
-            "SELECT entry FROM answers WHERE side = ? AND key = ?", (side, key)
-        ).fetchone()
-        return None if found is None else json.loads(found[0])
-
-    def is_first(self, what: str, side: int, key: str) -> bool:
-        """Whether this is the first time that something happens to a question."""
-        added = self._db.execute("INSERT OR IGNORE INTO marks VALUES (?, ?, ?)", (what, side, key))
-        return added.rowcount == 1
-
-    def close(self) -> None:
-        self._db.close()
 
 
 def _not_computed(answer: str, reference: str) -> float:
@@ -679,16 +574,4 @@ def _figures(paired: Paired) -> Json:
     figures = asdict(paired) | {"difference": paired.difference}
     return {
         key: float(f"{value:.6g}") if isinstance(value, float) else value for key, value in figures.items()
-    }
-
-
-def _shown(row: Json) -> Json:
-    def text(value: str) -> str:
-        return shorten(value, _SHOWN_CHARACTERS)
-
-    return {
-        **row,
-        "question": text(row["question"]),
-        "reference": text(row["reference"]),
-        **{role: {**row[role], "text": text(row[role].get("text", ""))} for role in ROLES},
     }

@@ -12,7 +12,7 @@ import pytest
 from airflow_tuning_provider.evaluation.comparison import Comparison
 from airflow_tuning_provider.evaluation.metrics import resolve
 from airflow_tuning_provider.evaluation.report import figure, p_value, render, signed
-from airflow_tuning_provider.evaluation.run import Compared, Evaluation, Settings, Side, _SideStats
+from airflow_tuning_provider.evaluation.run import Compared, Evaluation, Settings, Side, SideStats
 
 EVIL = "</code></p><script>alert(1)</script>\"'><svg onload=alert(1)>{{ 7 * 7 }}"
 
@@ -46,7 +46,7 @@ def page(tmp_path: Path, labels: list[str], **options: Any) -> str:
         lambda *_: {}, (Side("c"), Side("b")), lines, tmp_path / "a", tmp_path, Settings()
     )
     result = comparison.result()
-    compared = Compared(result, 1, (_SideStats(), _SideStats()), [], [])
+    compared = Compared(result, 1, (SideStats(), SideStats()), [], [])
     data = evaluation.result(compared) | {"passed": True, "reasons": [EVIL]}
     return render(data, comparison=result, **options)
 
