@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -252,3 +253,130 @@ def test_cancel_running_jobs_lists_first_and_then_cancels_what_was_asked_for(wor
 
     assert world.wait_for_state(job["name"], "JOB_STATE_CANCELLED")
     assert world.client.wait_for_run("tune_minimal", run_id) == "failed"
+
+
+# -- promotion ----------------------------------------------------------------------------------------------
+
+
+def seeded(world: World, display_name: str) -> dict[str, Any]:
+    """Return a tuning job that has succeeded."""
+    job = {
+        "state": "JOB_STATE_SUCCEEDED",
+        "tunedModelDisplayName": display_name,
+        "supervisedTuningSpec": {"trainingDatasetUri": "gs://my-tuning-data/support-router/train.jsonl"},
+    }
+    (name,) = world.emulator.seed(job, project="demo-project")
+    return world.jobs()[name]
+
+
+def promoted(world: World, display_name: str, answer: str = "Approve") -> tuple[str, dict[str, Any]]:
+    """Run ``promote_with_approval`` for a new model, and answer as a person; return the run and the job."""
+    job = seeded(world, display_name)
+    dag = "promote_with_approval"
+    run_id = start(world, dag, tuning_job_name=job["name"])
+    path = f"/dags/{dag}/dagRuns/{run_id}/taskInstances/approve/-1/hitlDetails"
+
+    # Airflow creates the question a moment before it lets the task wait for the answer, and sees the end of the process
+    # that asked up to five seconds later: what is answered by then counts as failed (3.3.2). No person is that quick.
+    world.client.wait_for_task(dag, run_id, "approve", "awaiting_input", "deferred")
+    time.sleep(8)
+    detail = world.client.request("GET", path)
+    assert detail["subject"] == f"Promote {display_name}?"
+    assert "**answers**" in detail["body"]
+    assert "- answered: 2" in detail["body"]
+    assert job["tunedModel"]["model"] in detail["body"]
+    world.client.request("PATCH", path, {"chosen_options": [answer], "params_input": {}})
+    succeeded(world, dag, run_id)
+    return run_id, job
+
+
+def succeeded(world: World, dag: str, run_id: str) -> None:
+    """Wait for the end of a run, and tell the log of a task that has failed."""
+    if world.client.wait_for_run(dag, run_id) != "success":
+        states = {name: ti["state"] for name, ti in world.client.task_instances(dag, run_id).items()}
+        broken = next((name for name, state in states.items() if state == "failed"), None)
+        log = world.client.task_log(dag, run_id, broken) if broken else ""
+        pytest.fail(f"{dag}: {states}\n{log[-4000:]}", pytrace=False)
+
+
+def rolled_out(world: World, endpoint: str) -> None:
+    """Wait until ``roll_out`` serves an endpoint."""
+
+    def served() -> bool:
+        return any(
+            world.client.xcom("roll_out", run["dag_run_id"], "serve") == endpoint
+            for run in world.client.runs("roll_out")
+            if run["state"] == "success"
+        )
+
+    wait_until(served, what=f"roll_out to serve {endpoint}")
+
+
+def test_promote_with_approval_asks_and_the_roll_back_returns(world: World) -> None:
+    world.airflow.wait_for_dag("roll_out")
+    line = "line-of-the-roll-back"
+    run_id, first = promoted(world, line)
+    [event] = world.client.asset_events(source_dag_id="promote_with_approval", source_run_id=run_id)
+    assert event["extra"]["model"] == first["tunedModel"]["model"]
+    assert event["extra"]["metrics"] == {"asked": 2, "answered": 2}
+    rolled_out(world, first["tunedModel"]["endpoint"])
+
+    run_id, second = promoted(world, line)
+    [event] = world.client.asset_events(source_dag_id="promote_with_approval", source_run_id=run_id)
+    assert event["extra"]["previous_model"] == first["tunedModel"]["model"]
+    rolled_out(world, second["tunedModel"]["endpoint"])
+
+    for _ in range(2):
+        run_id = start(world, "roll_back", display_name=line)
+        succeeded(world, "roll_back", run_id)
+        [event] = world.client.asset_events(source_dag_id="roll_back", source_run_id=run_id)
+        assert event["extra"]["action"] == "rolled_back"
+        assert event["extra"]["model"] == first["tunedModel"]["model"]
+        assert event["extra"]["tuning_job_name"] == first["name"], "from the event of its promotion"
+
+
+def test_promote_with_approval_promotes_nothing_that_a_person_rejects(world: World) -> None:
+    run_id, _ = promoted(world, "line-that-is-rejected", answer="Reject")
+    states = world.client.task_instances("promote_with_approval", run_id)
+    assert states["promote"]["state"] == "skipped"
+    assert world.client.asset_events(source_dag_id="promote_with_approval", source_run_id=run_id) == []
+
+
+def test_clean_up_models_lists_first_and_then_deletes_what_has_lost(world: World) -> None:
+    line = "line-that-is-cleaned-up"
+    lost = seeded(world, line)
+    _, champion = promoted(world, line)
+    given = {"display_name": line, "keep_latest": 0, "min_age_days": 0}
+
+    dry = start(world, "clean_up_models", **given)
+    succeeded(world, "clean_up_models", dry)
+    told = world.client.xcom("clean_up_models", dry, "clean_up")
+    assert (told["models"], told["deleted"]) == ([lost["tunedModel"]["model"]], [])
+    assert champion["tunedModel"]["model"] in told["left_alone"]
+
+    wet = start(world, "clean_up_models", **given, dry_run=False)
+    succeeded(world, "clean_up_models", wet)
+    told = world.client.xcom("clean_up_models", wet, "clean_up")
+    assert set(told["deleted"]) == {
+        lost["tunedModel"]["model"],
+        *(checkpoint["endpoint"] for checkpoint in lost["tunedModel"]["checkpoints"]),
+    }
+
+
+def test_retune_before_retirement_rebases_the_champions(world: World) -> None:
+    line = "line-that-is-retuned"
+    _, champion = promoted(world, line)
+    dag = "retune_before_retirement"
+
+    quiet = start(world, dag, warn_days=0)
+    succeeded(world, dag, quiet)
+    assert world.client.xcom(dag, quiet, "watch") == []
+
+    run_id = start(world, dag, warn_days=3650)
+    succeeded(world, dag, run_id)
+    found = world.client.xcom(dag, run_id, "watch")
+    index = [one["tuning_job_name"] for one in found].index(champion["name"])
+    assert found[index]["rebase_to"] == "gemini-3.5-flash"
+    rebased = world.client.xcom(dag, run_id, "rebase", map_index=index)
+    assert rebased["tuned_model"] != champion["tunedModel"]["model"]
+    assert rebased["tuned_model_display_name"] == line
