@@ -15,6 +15,7 @@ from airflow_tuning_provider.emulator.errors import ApiError, bad_request, inval
 from airflow_tuning_provider.emulator.fieldmask import apply_mask, parse_mask
 from airflow_tuning_provider.emulator.inference import Inference
 from airflow_tuning_provider.emulator.jobs import Jobs
+from airflow_tuning_provider.emulator.metrics import evaluate
 from airflow_tuning_provider.emulator.operations import Operations
 from airflow_tuning_provider.emulator.protojson import load_json, parse
 from airflow_tuning_provider.emulator.registry_api import Registry, add_registry_routes
@@ -217,6 +218,11 @@ def _add_inference_routes(router: APIRouter, call: _Caller, inference: Inference
         c = await call(request, "CountTokensResponse")
         body = c.body("CountTokensRequest")
         return c.answer(inference.count_tokens(c.project, c.location, body, endpoint=endpoint))
+
+    @router.post(_PARENT + ":evaluateInstances")
+    async def evaluate_instances(request: Request) -> Response:
+        c = await call(request, "EvaluateInstancesResponse")
+        return c.answer(evaluate(c.body("EvaluateInstancesRequest")))
 
     @router.post(_PARENT + "/models/{model}:generateContent")
     async def generate_from_tuned_model(request: Request, model: str) -> Response:

@@ -76,6 +76,38 @@ ListOperationsResponse = nextPageToken:- operations:-[Operation] unreachable:-
 Status = code:- details:-[json] message:-
 RebaseTunedModelRequest = artifactDestination:GcsDestination deployToSameEndpoint:bool
     tunedModelRef:!TunedModelRef tuningJob:TuningJob
+EvaluateInstancesRequest =
+    allowCrossRegionModel:bool autoraterConfig:AutoraterConfig bleuInput:BleuInput coherenceInput:json
+    cometInput:json exactMatchInput:ExactMatchInput fluencyInput:json fulfillmentInput:json
+    groundednessInput:json instance:json location:str metricSources:[json] metrics:[Metric]
+    metricxInput:json pairwiseMetricInput:json pairwiseQuestionAnsweringQualityInput:json
+    pairwiseSummarizationQualityInput:json pointwiseMetricInput:json
+    questionAnsweringCorrectnessInput:json questionAnsweringHelpfulnessInput:json
+    questionAnsweringQualityInput:json questionAnsweringRelevanceInput:json rougeInput:RougeInput
+    rubricBasedInstructionFollowingInput:json safetyInput:json summarizationHelpfulnessInput:json
+    summarizationQualityInput:json summarizationVerbosityInput:json toolCallValidInput:json
+    toolNameMatchInput:json toolParameterKeyMatchInput:json toolParameterKvMatchInput:json
+    trajectoryAnyOrderMatchInput:json trajectoryExactMatchInput:json trajectoryInOrderMatchInput:json
+    trajectoryPrecisionInput:json trajectoryRecallInput:json trajectorySingleToolUseInput:json
+EvaluateInstancesResponse =
+    bleuResults:-json coherenceResult:-json cometResult:-json exactMatchResults:-json
+    fluencyResult:-json fulfillmentResult:-json groundednessResult:-json metricResults:-json
+    metricxResult:-json pairwiseMetricResult:-json pairwiseQuestionAnsweringQualityResult:-json
+    pairwiseSummarizationQualityResult:-json pointwiseMetricResult:-json
+    questionAnsweringCorrectnessResult:-json questionAnsweringHelpfulnessResult:-json
+    questionAnsweringQualityResult:-json questionAnsweringRelevanceResult:-json rougeResults:-json
+    rubricBasedInstructionFollowingResult:-json safetyResult:-json summarizationHelpfulnessResult:-json
+    summarizationQualityResult:-json summarizationVerbosityResult:-json toolCallValidResults:-json
+    toolNameMatchResults:-json toolParameterKeyMatchResults:-json toolParameterKvMatchResults:-json
+    trajectoryAnyOrderMatchResults:-json trajectoryExactMatchResults:-json
+    trajectoryInOrderMatchResults:-json trajectoryPrecisionResults:-json trajectoryRecallResults:-json
+    trajectorySingleToolUseResults:-json
+ExactMatchInput = instances:![ExactMatchInstance] metricSpec:!ExactMatchSpec
+ExactMatchInstance = prediction:str reference:str
+BleuInput = instances:![BleuInstance] metricSpec:!BleuSpec
+BleuInstance = prediction:str reference:str
+RougeInput = instances:![RougeInstance] metricSpec:!RougeSpec
+RougeInstance = prediction:str reference:str
 GenerateContentRequest = cachedContent:str contents:![json] continuationToken:str
     generationConfig:GenerationConfig labels:map modelArmorConfig:json outputConfig:json
     safetySettings:[json] systemInstruction:json toolConfig:json tools:[json]
