@@ -210,7 +210,7 @@ def test_connection_that_is_broken_for_a_moment_while_a_lost_job_is_looked_for_i
 def test_rebase_whose_answer_is_lost_and_whose_job_is_not_seen_is_never_sent_again(
     server: Emulator, deferrable: bool
 ) -> None:
-    model = TaskInstance(run_id="first").run(operator())["tuned_model"]
+    source = TaskInstance(run_id="first").run(operator())["tuning_job_name"]
     ti = TaskInstance(task_id="rebase", retries=2)
     blind(server)
     server.fault(method="POST", path_regex=":rebaseTunedModel$", times=3, drop="after_processing")
@@ -218,7 +218,7 @@ def test_rebase_whose_answer_is_lost_and_whose_job_is_not_seen_is_never_sent_aga
     def rebase() -> RebaseTunedModelOperator:
         return RebaseTunedModelOperator(
             task_id="rebase",
-            tuned_model=model,
+            tuning_job_name=source,
             tuning_job={"base_model": "gemini-3.5-flash"},
             poll_interval=0.2,
             timeout=4,
