@@ -217,6 +217,11 @@ class Calls:
             else self._job_name(name)
         )
 
+    @property
+    def parent(self) -> str:
+        """``projects/…/locations/…`` where a call names none."""
+        return self._parent(None, None)[0]
+
     def _job_name(self, name: object) -> names.TuningJobName:
         return names.tuning_job_name(name, project=self.project, location=self.location)
 

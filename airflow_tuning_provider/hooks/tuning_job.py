@@ -371,7 +371,7 @@ class TuningJobHook(ModelRegistry):
         """
         calls = self._calls
         with refusing_invalid_input():
-            return names.parent(calls.project, calls.location)
+            return calls.parent
 
     def model_name(self, model: str, *, location: str | None = None) -> str:
         """Return the full name of what :meth:`generate_content` calls.
