@@ -250,7 +250,8 @@ def _check(args: Namespace) -> int:
     return DONE if all(finding.works is not False for finding in findings) else FAILED
 
 
-def _emulator(args: Namespace) -> int:
+def emulator(args: Namespace) -> int:
+    """Run the emulator until it is told to stop."""
     from airflow_tuning_provider.emulator.cli import main
 
     given = args.arguments
@@ -264,7 +265,6 @@ _COMMANDS: Mapping[str, Callable[[Namespace], int]] = {
     "cancel": _cancel,
     "orphans": _orphans,
     "check": _check,
-    "emulator": _emulator,
 }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -52,12 +51,15 @@ class Command:
 
     def __call__(self, args: argparse.Namespace) -> None:
         """Run the command, and end the process with its exit code."""
-        if self.name != "emulator":  # a server, which has no result
-            args.out = import_module("airflow_tuning_provider.cli.output").claim_stdout()
-        run: Callable[[str, argparse.Namespace], int] = import_module(
-            "airflow_tuning_provider.cli.commands"
-        ).run
-        raise SystemExit(run(self.name, args))
+        if self.name == "emulator":  # a server, which has no result
+            raise SystemExit(_load("commands").emulator(args))
+        with _load("output").stdout_for_results() as args.out:
+            code = _load("commands").run(self.name, args)
+        raise SystemExit(code)
+
+
+def _load(module: str) -> Any:
+    return import_module(f"airflow_tuning_provider.cli.{module}")
 
 
 def _option(*flags: str, **settings: Any) -> Option:

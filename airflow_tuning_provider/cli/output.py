@@ -5,22 +5,35 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
 from typing import Any, TextIO
 
 Row = Mapping[str, Any]
 
 
-def claim_stdout() -> TextIO:
-    """Return stdout for results alone: from now on whatever else writes to it, as Airflow's logs do, goes to stderr."""
+@contextmanager
+def stdout_for_results() -> Iterator[TextIO]:
+    """Lend stdout for results alone: whatever else writes to it, as Airflow's logs do, goes to stderr meanwhile."""
     try:
         number = sys.stdout.fileno()
     except (OSError, ValueError):  # it is no file
-        return sys.stdout
+        lent = sys.stdout
+        with redirect_stdout(sys.stderr):
+            yield lent
+        return
     sys.stdout.flush()
-    claimed = os.fdopen(os.dup(number), "w", encoding=sys.stdout.encoding, errors="replace")
+    kept = os.dup(number)
+    out = os.fdopen(os.dup(number), "w", encoding=sys.stdout.encoding, errors="replace")
     os.dup2(sys.stderr.fileno(), number)
-    return claimed
+    try:
+        yield out
+    finally:
+        with suppress(OSError):
+            out.close()
+        sys.stdout.flush()
+        os.dup2(kept, number)
+        os.close(kept)
 
 
 def write(out: TextIO, data: Any, rows: Sequence[Row], output: str) -> None:

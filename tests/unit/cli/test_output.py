@@ -41,11 +41,13 @@ def test_other_programs_get_types(output: str, load: object) -> None:
 
 def test_stdout_is_for_results_alone() -> None:
     code = (
-        "import os, sys\nfrom airflow_tuning_provider.cli.output import claim_stdout\n"
-        "out = claim_stdout()\nprint('a log line', flush=True)\nos.write(1, b'another')\nout.write('ünï')"
+        "import os, sys\nfrom airflow_tuning_provider.cli.output import stdout_for_results\n"
+        "with stdout_for_results() as out:\n"
+        "    print('a log line', flush=True); os.write(1, b'another'); out.write('ünï')\n"
+        "print('the end')"
     )
     env = {**os.environ, "PYTHONIOENCODING": "ascii"}
     ran = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60, env=env
     )
-    assert (ran.stdout, ran.stderr) == ("?n?", "a log line\nanother")
+    assert (ran.stdout, ran.stderr) == ("?n?the end\n", "a log line\nanother")
