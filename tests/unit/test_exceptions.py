@@ -163,3 +163,19 @@ def test_invalid_input_is_refused_in_a_whole_sentence() -> None:
 def test_other_errors_pass() -> None:
     with pytest.raises(ZeroDivisionError), _errors.refusing_invalid_input():
         raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        {"name": NAME, "state": "JOB_STATE_CANCELLED"},
+        {"name": NAME, "state": "JOB_STATE_FAILED", "error": {"code": 3, "message": "bad data"}},
+        {"name": NAME, "state": "JOB_STATE_FAILED", "error": {"code": 13, "message": "no luck"}},
+    ],
+)
+def test_where_there_is_no_task_none_is_spoken_of(job: dict[str, Any]) -> None:
+    """In a plain script, or on the command line, nobody can clear or retry one."""
+    error = _errors.job_error(job)
+    assert error is not None
+    assert "task" not in str(error)
+    assert "task" in str(_errors.job_error(job, retry="A retry of the task creates a new job."))
