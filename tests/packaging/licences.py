@@ -50,10 +50,13 @@ def licence(found: Distribution) -> str:
 
 
 def main() -> int:
-    """Print the list."""
+    """Print the list; with ``--pins``, names and versions only, as a requirements file."""
     bad = []
     for name in sorted(closure(PACKAGE)):
         found = distribution(name)
+        if "--pins" in sys.argv:
+            print(f"{name}=={found.version}")
+            continue
         text = licence(found)
         print(f"{name:<45} {found.version:<18} {text or '?'}")
         # One of several, joined by OR, is enough.
