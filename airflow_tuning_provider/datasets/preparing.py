@@ -38,6 +38,7 @@ _TAGS = {b"t": TRAIN, b"v": VALIDATION, b"h": HELD_OUT}
 _TAG_OF = {name: tag for tag, name in _TAGS.items()}
 _CODES = {name: code for code, name in enumerate(SPLITS)}
 _BATCH = 1 << 20
+_CUT_OFF = ("gzip", "utf16", "header", "quote")
 
 
 @dataclass
@@ -117,6 +118,8 @@ class Preparation:
         self._dropped: Counter[str] = Counter()
         self.bad_rows = 0
         """How many rows were left out because they are broken."""
+        self.cut_off = False
+        """Whether rows are missing because a file could not be read to its end: these are not to be done without."""
 
     # -- reading -------------------------------------------------------------------------------------
 
@@ -143,6 +146,7 @@ class Preparation:
     def _tell_bad(self, problem: Problem) -> None:
         if problem.severity == ERROR:
             self.bad_rows += 1
+            self.cut_off = self.cut_off or problem.code in _CUT_OFF
             self._dropped[problem.code] += 1
         self._tell(problem)
 
@@ -199,7 +203,12 @@ class Preparation:
                 self._tell_bad(Problem("group", text, path=self._group_by, line=number))
                 return None
             key = group if isinstance(group, str) else repr(group)
-        return self._splitter(key), asked, _encoded(example)
+        line = _encoded(example)
+        limit = self._rules.max_tokens_per_example
+        if len(line) > limit and Meter(self._rules).add(sizes(example)) > limit:
+            text = f"the example has about more than {limit:,} tokens: the service cuts it off there"
+            self._tell(Problem("too_many_tokens", text, severity=WARNING, line=number))
+        return self._splitter(key), asked, line
 
     def _keep(self, examples: Iterator[tuple[str, str, bytes]]) -> None:
         some = list(examples)
@@ -273,10 +282,7 @@ class Preparation:
         classes.add(split, answer(example))
         if split != TRAIN:
             return
-        if meter.add(sizes(example)) > self._rules.max_tokens_per_example:
-            limit = f"{self._rules.max_tokens_per_example:,}"
-            text = f"an example has about more than {limit} tokens, where the service cuts it off: {line[:80]!r}…"
-            self._tell(Problem("too_many_tokens", text, severity=WARNING))
+        meter.add(sizes(example))
 
     def _tell_dropped(self, duplicates: int, leaked: int, limit: int) -> None:
         if duplicates:

@@ -161,7 +161,9 @@ def rows(
             except StopIteration:
                 return
             except csv.Error as error:
-                tell(Problem("csv", f"the row cannot be read: {error}", line=start))
+                # A quote that is never closed has taken all rows after it.
+                code = "quote" if "unexpected end of data" in str(error) else "csv"
+                tell(Problem(code, f"the row cannot be read: {error}", line=start))
                 continue
             if not cells or text.broken != broken:
                 continue

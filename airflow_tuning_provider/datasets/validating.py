@@ -33,7 +33,6 @@ class Seen:
     :param examples: how many right examples it has.
     :param duplicates: how many lines repeat one before them.
     :param tokens: billable tokens of one pass.
-    :param has_media: whether any example that was measured holds media.
     :param questions: what its examples ask, if that was asked for.
     :param size: its bytes once unpacked.
     """
@@ -41,7 +40,6 @@ class Seen:
     examples: int = 0
     duplicates: int = 0
     tokens: Tokens = field(default_factory=lambda: Tokens(estimate=0, low=0, high=0))
-    has_media: bool = False
     questions: set[str] = field(default_factory=set)
     size: int = 0
 
@@ -164,7 +162,6 @@ class _Pass:
             self._tell_duplicates()
         self._tell_of_the_whole(errors)
         seen.tokens = self._meter.tokens(seen.examples)
-        seen.has_media = self._meter.media > 0
         return seen
 
     def _blocks(self, tell: Callable[[Problem], object]) -> Iterator[Block]:

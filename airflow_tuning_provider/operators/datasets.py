@@ -311,6 +311,10 @@ class PrepareTuningDatasetOperator(_DatasetOperator):
                         preparation.read(stream, uri, csv=delimiter is not None, delimiter=delimiter or ",")
                 _same(storage, before, "Nothing was published.")
             broken = "The data cannot be used; nothing was published."
+            if preparation.cut_off:
+                raise self._refuse(
+                    report, publish_report(failed), f"{broken} A file cannot be read to its end."
+                )
             if preparation.bad_rows and self.on_invalid == "fail":
                 raise self._refuse(
                     report, publish_report(failed), f"{broken} (on_invalid='drop' leaves bad rows out.)"

@@ -167,6 +167,23 @@ def test_broken_rows_fail_the_task_and_publish_nothing_but_the_report(
     assert result["report_uri"] == f"file://{out}/{result['content_hash'][:16]}/problems.jsonl"
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("cut.csv.gz", gzip.compress(b"text,label\n" + b"a,b\n" * 5000)[:-9]),
+        ("quote.csv", b'text,label\na,b\n"c,d\n' + b"e,f\n" * 10),
+        ("header.csv", b"text,text\na,b\n"),
+        ("half.jsonl", json.dumps(ROWS[0]).encode("utf-16")[:-1]),
+    ],
+)
+def test_a_file_that_cannot_be_read_to_its_end_is_never_done_without(
+    tmp_path: Path, ti: TaskInstance, name: str, content: bytes
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(errors.TuningInvalidInputError, match="cannot be read to its end"):
+        ti.run(prepare(tmp_path / name, tmp_path / "out", on_invalid="drop"))
+
+
 def test_an_object_that_changes_while_it_is_read(source: Path, tmp_path: Path, ti: TaskInstance) -> None:
     def check(example: Any) -> None:
         source.write_text("text,label\nother,praise\n")

@@ -269,7 +269,7 @@ def test_a_header_has_each_name_once(header: bytes) -> None:
 
 def test_a_quote_that_is_never_closed_is_told() -> None:
     _, problems = csv_rows(b'text,label\na,b\n"open,b\n' + b"more,lines\n" * 100)
-    assert problems == [("csv", 3)]
+    assert problems == [("quote", 3)]
 
 
 # -- the fast way is no other way ---------------------------------------------------------------------

@@ -247,6 +247,12 @@ def test_surplus_validation_examples_are_left_out() -> None:
     assert "validation_size" in report.codes
 
 
+def test_what_is_too_long_is_located() -> None:
+    report = Report()
+    prepared([example(), example("word " * 200_000)], report, split={"train": 1})
+    assert [(p.code, p.line) for p in report.first] == [("too_many_tokens", 2), ("few_examples", None)]
+
+
 def test_a_row_without_its_group_is_located() -> None:
     report = Report()
     prepared(
