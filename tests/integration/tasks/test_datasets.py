@@ -175,6 +175,7 @@ def test_broken_rows_fail_the_task_and_publish_nothing_but_the_report(
         ("header.csv", b"text,text\na,b\n"),
         ("half.jsonl", json.dumps(ROWS[0]).encode("utf-16")[:-1]),
     ],
+    ids=["gzip", "quote", "header", "utf-16"],
 )
 def test_a_file_that_cannot_be_read_to_its_end_is_never_done_without(
     tmp_path: Path, ti: TaskInstance, name: str, content: bytes
