@@ -35,6 +35,7 @@ __all__ = [
     "TaskDeferralTimeout",
     "configuration",
     "newest_events",
+    "team_of",
 ]
 
 
@@ -70,3 +71,10 @@ def newest_events(context: Any, asset: Any, limit: int) -> list[Any]:
             return []  # nobody has told of it yet
         raise
     return [event.extra for event in found[:limit]]
+
+
+def team_of(model: type, key: str) -> dict[str, str]:
+    """Return the team of a DAG or a connection as the auth manager's details take it; Airflow 3.1 has no teams."""
+    of = getattr(model, "get_team_name", None)
+    team = of(key) if of else None
+    return {"team_name": team} if team else {}

@@ -69,6 +69,7 @@ def get_provider_info() -> dict[str, Any]:
             f"{_MODULES}.links.tuning_job.TuningJobLink",
             f"{_MODULES}.links.tuning_job.TunedModelLink",
             f"{_MODULES}.links.tuning_job.TunedEndpointLink",
+            f"{_MODULES}.links.tuning_job.TuningJobsPageLink",
         ],
         # Airflow 3.1 does not know it: there, python -m airflow_tuning_provider.
         "cli": [f"{_MODULES}.cli.definition.get_cli_commands"],

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from airflow.sdk import BaseOperatorLink
 
+from airflow_tuning_provider._compat import configuration
 from airflow_tuning_provider.api import console
+from airflow_tuning_provider.api.identity import DAG_LABEL, RUN_LABEL, TASK_LABEL, labels_of
 from airflow_tuning_provider.api.inputs import as_mapping
 
 if TYPE_CHECKING:
@@ -57,7 +60,16 @@ class TunedEndpointLink(_StoredLink):
     key = "tuned_endpoint_url"
 
 
-LINKS = (TuningJobLink(), TunedModelLink(), TunedEndpointLink())
+class TuningJobsPageLink(_StoredLink):
+    """The page *Tuning jobs* of Airflow's own UI, at the jobs of this task."""
+
+    name = "Tuning jobs"
+    key = "tuning_jobs_page_url"
+
+
+LINKS = (TuningJobLink(), TunedModelLink(), TunedEndpointLink(), TuningJobsPageLink())
+PAGE_PATH = "/plugin/tuning_jobs"
+"""Where Airflow's UI shows the page."""
 
 
 def urls(job: Mapping[str, Any]) -> dict[str, str]:
@@ -67,6 +79,7 @@ def urls(job: Mapping[str, Any]) -> dict[str, str]:
         TuningJobLink.key: console.tuning_job_url(job.get("name")),
         TunedModelLink.key: console.tuned_model_url(tuned.get("model")),
         TunedEndpointLink.key: console.endpoint_url(tuned.get("endpoint")),
+        TuningJobsPageLink.key: page_url(job),
     }
     return {key: url for key, url in found.items() if url}
 
@@ -79,3 +92,17 @@ def store(context: Context, job: Mapping[str, Any]) -> None:
     """
     for key, url in urls(job).items():
         context["ti"].xcom_push(key=key, value=url)
+
+
+def page_url(job: Mapping[str, Any]) -> str:
+    """Return the address of the page *Tuning jobs* with the jobs of the task that created this one.
+
+    :param job: the job; without our labels, the page shows it alone. Empty for what is no job.
+    """
+    if not console.tuning_job_url(job.get("name")):
+        return ""
+    labels = labels_of(job)
+    wanted = {"dag": labels.get(DAG_LABEL), "run": labels.get(RUN_LABEL), "task": labels.get(TASK_LABEL)}
+    if not all(wanted.values()):
+        wanted = {"text": str(job.get("name")).rpartition("/")[2]}
+    return f"{configuration('api', 'base_url').rstrip('/')}{PAGE_PATH}?{urlencode(wanted)}"

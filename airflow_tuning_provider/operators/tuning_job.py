@@ -31,7 +31,7 @@ from airflow_tuning_provider.exceptions import (
     TuningUnavailableError,
     TuningWaitTimeoutError,
 )
-from airflow_tuning_provider.links.tuning_job import LINKS, TuningJobLink, store
+from airflow_tuning_provider.links.tuning_job import LINKS, TuningJobLink, TuningJobsPageLink, store
 from airflow_tuning_provider.operators.parameters import accepts, documented, renderers
 
 if TYPE_CHECKING:
@@ -347,7 +347,7 @@ class CancelTuningJobOperator(WaitingOperator):
     """
 
     template_fields: Sequence[str] = ("tuning_job_name", "timeout", "fail_if_ended", *WAIT_FIELDS)
-    operator_extra_links = (TuningJobLink(),)
+    operator_extra_links = (TuningJobLink(), TuningJobsPageLink())
     ui_color = "#fce8e6"
 
     def __init__(
