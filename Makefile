@@ -77,6 +77,21 @@ $(AIRFLOW_VERSIONS:%=test-airflow-%): test-airflow-%: .venv/made
 	@$(CLEAN_ENV) .venvs/airflow-$*/bin/python $(PYTEST) -q tests/unit tests/integration $(WITHOUT_AIRFLOW:%=--ignore=%)
 	@$(CLEAN_ENV) .venvs/airflow-$*/bin/python -m pytest -q -m matrix tests/e2e
 
+WWW := airflow_tuning_provider/plugin/www
+
+.PHONY: www
+www: ## build the page's bundle from its sources (needs Node)
+	@cd $(WWW) && npm ci --silent --no-audit --no-fund && npm run --silent build
+
+.PHONY: www-check
+www-check: www ## fail if the bundle in the repository is not what its sources give
+	@git diff --exit-code --stat -- airflow_tuning_provider/plugin/static || \
+	  { echo "The bundle is not up to date: commit what make www has built."; exit 1; }
+
+.PHONY: browser
+browser: ## install Chromium for the browser tests, where there is none (Debian, as root)
+	@command -v chromium > /dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } > /dev/null
+
 .PHONY: lint
 lint: .venv/test ## check style, spelling, imports and types
 	@$(BIN)/ruff check .

@@ -129,6 +129,7 @@ def run(story: Story, workdir: Path, stay: bool) -> None:
             story.plain("Airflow ends with this command. At a terminal it stays up, for you to look around.")
         else:
             story.plain(f"the run       {airflow.client.run_url(DAG_ID, run_id)}")
+            story.plain(f"tuning jobs   {airflow.base_url}/plugin/tuning_jobs")
             story.plain("\nHave a look around; Ctrl-C stops everything.")
             try:
                 signal.pause()

@@ -8,7 +8,6 @@ from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
-from airflow_tuning_provider import __version__
 from airflow_tuning_provider._compat import configuration
 
 URL_PREFIX = "/tuning-jobs"
@@ -34,14 +33,19 @@ def _fastapi_apps() -> list[dict[str, Any]]:
 
 
 def _react_apps() -> list[dict[str, Any]]:
+    from hashlib import sha256
+    from pathlib import Path
     from urllib.parse import urlsplit
+
+    bundle = Path(__file__).parent / "static" / "main.js"
+    version = sha256(bundle.read_bytes()).hexdigest()[:12]  # so that no browser keeps an old one
 
     # Absolute, with the sub-path: Airflow before 3.3 imports the URL as it stands, beside its own scripts.
     sub_path = urlsplit(configuration("api", "base_url")).path.rstrip("/")
     return [
         {
             "name": "Tuning jobs",
-            "bundle_url": f"{sub_path}{URL_PREFIX}/static/main.js?v={__version__}",
+            "bundle_url": f"{sub_path}{URL_PREFIX}/static/main.js?v={version}",
             "url_route": URL_ROUTE,
             "destination": "nav",
             "category": "browse",

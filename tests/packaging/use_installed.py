@@ -24,9 +24,11 @@ def main() -> None:
     for module in MODULES:
         importlib.import_module(module)
     package = importlib.resources.files("airflow_tuning_provider")
-    for name in ("py.typed", "example_dags/retrain_weekly.py", "example_dags/data"):
+    for name in ("py.typed", "example_dags/retrain_weekly.py", "example_dags/data", "plugin/static/main.js"):
         if not package.joinpath(name).exists():  # type: ignore[attr-defined]
             sys.exit(f"the wheel lacks {name}")
+    if package.joinpath("plugin/www").exists():  # type: ignore[attr-defined]
+        sys.exit("the wheel holds the sources of the page, which nobody needs there")
     from airflow_tuning_provider.hooks.tuning_job import TuningJobHook
 
     with Emulator(speed=5000) as emulator:

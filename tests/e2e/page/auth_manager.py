@@ -1,4 +1,4 @@
-"""Airflow's simple auth manager with DAGs of two teams: who is not an admin sees nothing of ``theirs``."""
+"""Airflow's simple auth manager with DAGs of two teams: who is not an admin sees nothing of the other's."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleA
 
 
 class TwoTeams(SimpleAuthManager):
-    """Only the admin may read or change DAGs whose id contains ``theirs``."""
+    """Only the admin may read or change the other team's DAGs."""
+
+    theirs = frozenset({"theirs_weekly", "Shared.Weekly"})
 
     def is_authorized_dag(self, *, user: Any, details: Any = None, **rest: Any) -> bool:
         """Ask the simple auth manager, unless the DAG is of the other team."""

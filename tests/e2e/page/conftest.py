@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 # As slow as Vertex AI: jobs are still under way when the last test has ended.
 SPEED = 1
 PROJECT = "demo-project"
+DAG_IDS = ("ours_weekly", "theirs_weekly", "shared_weekly")
 USERS = {"ada": "admin", "otto": "op", "uma": "user", "vera": "viewer"}
 SHOTS = REPOSITORY / "docs" / "images"
 AXE = REPOSITORY / "airflow_tuning_provider" / "plugin" / "www" / "node_modules" / "axe-core" / "axe.min.js"
@@ -117,7 +118,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         try:
             airflow.start()
             site = Site(airflow, emulator)
-            for dag_id in ("ours_weekly", "theirs_weekly", "Both.Ways"):
+            airflow.wait_for_dag("Shared.Weekly")
+            for dag_id in DAG_IDS:
                 airflow.wait_for_dag(dag_id)
                 site.runs[dag_id] = airflow.client.trigger(dag_id)
             wait_until(lambda: len(emulator.jobs()) == 3, what="three jobs", interval=0.3)

@@ -23,6 +23,8 @@ const short = (value: number | null) =>
 function Bars({ of }: { of: Histogram }) {
   const most = Math.max(...of.bars.map((bar) => bar.count), 1);
   const width = 360 / of.bars.length;
+  if (of.min !== null && of.min === of.max)
+    return <p className="tj-muted" style={{ margin: 0 }}><strong>{of.title}</strong>: always {short(of.min)}.</p>;
   const words = `from ${short(of.min)} to ${short(of.max)}, median ${short(of.median)}, 95 % at most ${short(of.p95)}`;
   return (
     <figure style={{ margin: 0 }}>
@@ -129,7 +131,7 @@ function Story({ job }: { job: Job }) {
           <ol className="tj-phases">
             {job.timeline.map((phase) => (
               <li key={phase.what} className={phase.going_on ? "tj-now" : ""}>
-                {phase.what} {phase.in_words}
+                {phase.what}{phase.going_on ? " " : ": "}{phase.in_words}
                 <div className="tj-muted">from {local(phase.from)}</div>
               </li>
             ))}

@@ -177,8 +177,8 @@ function Jobs({ listing, query, change }: { listing: Listing; query: Query; chan
                 {job.dataset}
                 {job.tokens !== null && <div className="tj-muted" title={job.tokens_in_words}>{whole(job.tokens)} tokens</div>}
               </td>
-              <td title={local(job.create_time)} style={{ whiteSpace: "nowrap" }}>{job.created}</td>
-              <td>{job.console_url && <Out to={job.console_url}>Console</Out>}</td>
+              <td title={local(job.create_time)} style={{ whiteSpace: "nowrap" }}><span className="tj-narrow">created </span>{job.created}</td>
+              <td className="tj-out">{job.console_url && <Out to={job.console_url}>Console</Out>}</td>
             </tr>
           ))}
         </tbody>

@@ -75,7 +75,7 @@ export function Wrong({ trouble }: { trouble: Trouble | Error }) {
     <div className="tj-note tj-wrong" role="alert">
       <strong>{trouble.title}</strong>
       <p>{trouble.advice}</p>
-      {trouble.details && <details><summary>In Google's words</summary><p>{trouble.details}</p></details>}
+      {trouble.details && <details><summary>Details</summary><p>{trouble.details}</p></details>}
     </div>
   );
 }

@@ -19,6 +19,7 @@ export const STYLE = `
 .tj-head { display: flex; flex-wrap: wrap; gap: 8px 16px; align-items: center; margin-bottom: 14px; }
 .tj-grow { flex: 1 1 auto; min-width: 0; }
 .tj-muted { color: ${muted}; font-size: 13px; }
+.tj .tj-muted a { text-decoration: underline; }
 .tj-bar { display: grid; grid-template-columns: minmax(210px, 1.6fr) repeat(2, minmax(120px, .7fr)) repeat(2, minmax(140px, 1fr)); gap: 10px; margin-bottom: 12px; }
 .tj-field { display: flex; flex-direction: column; gap: 3px; font-size: 12px; font-weight: 500; color: ${muted}; min-width: 0; }
 .tj input, .tj select { font: inherit; font-size: 14px; font-weight: 400; color: ${fg}; background: ${bg}; border: 1px solid ${color("border-emphasized", "#a1a1aa")}; border-radius: 6px; height: 36px; padding: 0 10px; width: 100%; min-width: 0; }
@@ -43,13 +44,14 @@ export const STYLE = `
 @media (prefers-reduced-motion: reduce) { .tj-busy::before { animation: none; } }
 .tj-meter { height: 5px; border-radius: 3px; background: ${color("bg-emphasized", "#e4e4e7")}; margin-top: 5px; max-width: 170px; overflow: hidden; }
 .tj-meter div { height: 100%; background: ${blue}; }
-.tj-note { border: 1px solid ${edge}; border-left: 4px solid ${blue}; border-radius: 8px; background: ${subtle}; padding: 11px 14px; margin-bottom: 12px; }
+.tj-note { border: 1px solid ${edge}; border-left: 4px solid ${blue}; border-radius: 8px; background: ${color("bg-muted", "#f4f4f5")}; padding: 11px 14px; margin-bottom: 12px; }
 .tj-note.tj-wrong { border-left-color: ${color("red-solid", "#dc2626")}; }
 .tj-note p { margin: 3px 0 0; white-space: pre-wrap; }
 .tj-empty { padding: 44px 20px; text-align: center; }
 .tj-empty p { margin: 6px auto 0; max-width: 560px; }
 .tj-pager { display: flex; gap: 8px; justify-content: flex-end; margin-top: 12px; }
-.tj-grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr)); gap: 14px; align-items: start; }
+.tj-grid { columns: 2 400px; column-gap: 14px; }
+.tj-grid .tj-card { break-inside: avoid; margin-bottom: 14px; }
 .tj-card { padding: 14px 16px; min-width: 0; }
 .tj-facts { display: grid; grid-template-columns: minmax(110px, auto) minmax(0, 1fr); gap: 5px 16px; margin: 0; }
 .tj-facts dt { color: ${muted}; } .tj-facts dd { margin: 0; }
@@ -65,7 +67,8 @@ export const STYLE = `
 .tj-row { display: flex; flex-wrap: wrap; gap: 8px; justify-content: flex-end; margin-top: 18px; }
 .tj-list { margin: 12px 0 0; padding: 0; list-style: none; }
 .tj-list li { border-top: 1px solid ${edge}; padding: 8px 0; }
-.tj svg { display: block; width: 100%; height: auto; }
+.tj svg { display: block; width: 100%; max-width: 440px; height: auto; }
+.tj-out { white-space: nowrap; } .tj-narrow { display: none; }
 .tj svg rect { fill: ${blue}; } .tj svg text { fill: ${muted}; font-size: 11px; }
 .tj-stack { display: grid; gap: 14px; }
 @media (max-width: 900px) {
@@ -75,6 +78,7 @@ export const STYLE = `
   .tj-table thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
   .tj-table tr { padding: 10px 12px; border-bottom: 1px solid ${edge}; } .tj-table tr:last-child { border-bottom: 0; }
   .tj-table td { border: 0; padding: 2px 0; } .tj-table td:empty { display: none; }
+  .tj-narrow { display: inline; }
   .tj-small th, .tj-small td { padding: 2px 0; }
 }
 `;

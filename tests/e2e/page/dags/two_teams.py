@@ -1,14 +1,15 @@
-"""DAGs of two teams, each with one task that tunes a model."""
+"""DAGs of two teams, each with one task that tunes a model. Two of the ids become one label value."""
 
 from __future__ import annotations
 
+from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG
 
 from airflow_tuning_provider.operators.tuning_job import CreateTuningJobOperator
 
-for dag_id in ("ours_weekly", "theirs_weekly", "Both.Ways", "both_WAYS_theirs"):
+for dag_id in ("ours_weekly", "theirs_weekly", "shared_weekly", "Shared.Weekly"):
     with DAG(dag_id, schedule=None, catchup=False) as dag:
-        CreateTuningJobOperator(
+        EmptyOperator(task_id="before") >> CreateTuningJobOperator(
             task_id="tune",
             base_model="gemini-3.5-flash",
             training_dataset_uri="gs://my-tuning-data/support-router/train.jsonl",
