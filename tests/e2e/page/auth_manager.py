@@ -14,11 +14,6 @@ class TwoTeams(SimpleAuthManager):
 
     def is_authorized_dag(self, *, user: Any, details: Any = None, **rest: Any) -> bool:
         """Ask the simple auth manager, unless the DAG is of the other team."""
-        if (
-            details is not None
-            and details.id
-            and "theirs" in details.id.lower()
-            and str(user.role).lower() != "admin"
-        ):
+        if details is not None and details.id in self.theirs and str(user.role).lower() != "admin":
             return False
         return bool(super().is_authorized_dag(user=user, details=details, **rest))

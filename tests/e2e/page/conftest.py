@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,14 +157,11 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def visit(site: Site, chromium: Browser) -> Iterator[Any]:
-    """Return what opens the page as one of the users; nothing may be written to the console as an error."""
+def open_page(chromium: Browser) -> Iterator[Any]:
+    """Return what opens the page of an Airflow as one of its users."""
     contexts: list[BrowserContext] = []
 
-    def visit(
-        name: str, query: str = "", *, width: int = 1280, dark: bool = False, base: str | None = None
-    ) -> Page:
-        base = base or site.airflow.base_url
+    def open_page(base: str, name: str, query: str = "", *, width: int = 1280, dark: bool = False) -> Page:
         context = chromium.new_context(
             viewport={"width": width, "height": 860},
             color_scheme="dark" if dark else "light",
@@ -173,7 +171,8 @@ def visit(site: Site, chromium: Browser) -> Iterator[Any]:
         )
         context.set_default_timeout(30_000)
         contexts.append(context)
-        context.add_cookies([{"name": "_token", "value": site.user(name).token, "url": base}])
+        token = UserClient(base, name).token
+        context.add_cookies([{"name": "_token", "value": token, "domain": "127.0.0.1", "path": "/"}])
         if dark:
             context.add_init_script("localStorage.setItem('theme', 'dark')")
         page = context.new_page()
@@ -181,6 +180,12 @@ def visit(site: Site, chromium: Browser) -> Iterator[Any]:
         page.locator(".tj h1").wait_for()
         return page
 
-    yield visit
+    yield open_page
     for context in contexts:
         context.close()
+
+
+@pytest.fixture
+def visit(site: Site, open_page: Any) -> Any:
+    """Return what opens the page of the site as one of the users."""
+    return partial(open_page, site.airflow.base_url)

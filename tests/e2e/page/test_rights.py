@@ -107,7 +107,7 @@ def test_filters(site: Site) -> None:
     assert "a failure" in names(failed)
     assert {job["state"] for job in failed["jobs"]} == {"JOB_STATE_FAILED"}
     assert names(listed(site, "ada", dag="theirs_weekly")) == {"model of theirs_weekly"}
-    assert names(listed(site, "ada", text="SUCH bucket")) == {"a failure"}
+    assert names(listed(site, "ada", state="failed", text="SUCH bucket")) == {"a failure"}
     assert names(listed(site, "ada", run="no_such_run")) == set()
     old = "2026-01-02T03:04:05Z"
     seeded(site, "an old one", createTime=old, state="JOB_STATE_SUCCEEDED", endTime=old)
