@@ -146,7 +146,6 @@ def test_list_filter_and_back(site: Site, visit: Any, shot: Any) -> None:
     page.get_by_role("button", name="invoice reader 3").wait_for()
     page.get_by_label("Text on this page").fill("no such thing")
     page.get_by_text("No tuning jobs to show").wait_for()
-    shot(page, "empty")
 
 
 def test_pages(site: Site, visit: Any) -> None:
