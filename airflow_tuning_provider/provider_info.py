@@ -47,7 +47,7 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "sensors": [_modules("sensors")],
         "hooks": [_modules("hooks")],
-        "triggers": [_modules("triggers")],
+        "triggers": [_modules("triggers", "tuning_job", "ended_jobs")],
         "connection-types": [
             {
                 "connection-type": CONNECTION_TYPE,

@@ -13,7 +13,7 @@ from typing import Any
 
 from airflow_tuning_provider._errors import given_up, job_error, refusing_invalid_input, timed_out
 from airflow_tuning_provider.api import names
-from airflow_tuning_provider.api.calls import Calls, Json, validate_name
+from airflow_tuning_provider.api.calls import Calls, Json, Page, validate_name
 from airflow_tuning_provider.api.errors import ApiError
 from airflow_tuning_provider.api.inputs import number
 from airflow_tuning_provider.api.sights import Board, Sights
@@ -331,6 +331,24 @@ class TuningJobHook(ModelRegistry):
         """Generate content in one attempt; the parameters are those of :meth:`generate_content`."""
         with refusing_invalid_input():
             return self._transport.attempt(self._calls.generate(model, contents, body))
+
+    def look_at_list(
+        self,
+        *,
+        page_size: int,
+        page_token: str | None = None,
+        fields: str | None = None,
+        filter: str | None = None,
+    ) -> Page | ApiError:
+        """Get one page of a list in one attempt.
+
+        :param page_token: token of the page, ``None`` for the first.
+
+        The other parameters are those of :meth:`list_tuning_jobs`.
+        """
+        with refusing_invalid_input():
+            call = self._calls.page(page_size=page_size, page_token=page_token, fields=fields, filter=filter)
+            return self._transport.attempt(call)
 
     def look_at_page(
         self,

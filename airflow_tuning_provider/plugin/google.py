@@ -127,8 +127,8 @@ class Google:
             ways = [(filter or None, _FIELDS), (filter or None, None), (None, None)]
             while True:
                 given, fields = ways.pop(0)
-                answer = hook.look_at_page(
-                    None, None, page_size=PAGE_SIZE, page_token=token or None, fields=fields, filter=given
+                answer = hook.look_at_list(
+                    page_size=PAGE_SIZE, page_token=token or None, fields=fields, filter=given
                 )
                 if not isinstance(answer, ApiError):
                     return Listed(answer[0], answer[1], time.time())
@@ -172,8 +172,8 @@ class Google:
             filter: str | None = states
             token: str | None = None
             while True:
-                answer = hook.look_at_page(
-                    None, None, page_size=1000, page_token=token, fields=_FOR_ORPHANS, filter=filter
+                answer = hook.look_at_list(
+                    page_size=1000, page_token=token, fields=_FOR_ORPHANS, filter=filter
                 )
                 if isinstance(answer, ApiError):
                     if filter and token is None and answer.kind is ErrorKind.BAD_REQUEST:

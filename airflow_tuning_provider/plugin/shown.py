@@ -159,7 +159,7 @@ def _capital(text: str) -> str:
 def _progress(job: Job) -> str:
     """Say how far a job under way is, where the API tells."""
     seen = view_job(job)
-    return "" if seen.ended else seen.sentence.partition(", ")[2]
+    return seen.progress.removeprefix(", ")
 
 
 def _done(job: Job) -> float | None:

@@ -100,7 +100,7 @@ def test_what_is_imported_is_declared(path: Path) -> None:
     ids=ids,
 )
 def test_nothing_touches_airflow_s_database(path: Path) -> None:
-        of_airflow = {imported for imported in imports(path) if imported.split(".")[0] == "airflow"}
+    of_airflow = {imported for imported in imports(path) if imported.split(".")[0] == "airflow"}
     if ids(path) == "cli.definition":
         of_airflow = {
             imported for imported in of_airflow if not imported.startswith("airflow.cli.cli_config.")
