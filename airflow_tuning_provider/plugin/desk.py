@@ -97,7 +97,10 @@ class Desk:
                 max_age=_FRESH if question.fresh else 15.0,
             )
         except TroubleError as trouble:
-            return {**base, "age": 0, "trouble": self._in_words(access, trouble, place.connection)}
+            words = self._in_words(access, trouble, place.connection)
+            if question.page and trouble.error.kind is ErrorKind.BAD_REQUEST:
+                words["advice"] = "The list has moved on since: go back to its newest page."
+            return {**base, "age": 0, "trouble": words}
         rows = self._rows(access, place, page, question, now)
         return {**base, "jobs": rows, "next_page": page.next_page, "age": max(0, round(now - page.at))}
 
@@ -309,9 +312,9 @@ def _any_of(states: tuple[str, ...]) -> str:
 
 
 def _filter(question: Question, now: float) -> str:
-    """Return the list filter for a question; the time is rounded, so that one page can be remembered."""
+    """Return the list filter for a question; the time is rounded, so that a page's token stays good."""
     since = datetime.fromtimestamp(now - question.days * 86400, timezone.utc)
-    parts = [f'create_time>="{since:%Y-%m-%dT%H}:00:00Z"']
+    parts = [f'create_time>="{since:%Y-%m-%d}T00:00:00Z"']
     if question.state in shown.STATE_FILTERS:
         parts.append(_any_of(shown.STATE_FILTERS[question.state]))
     if question.dag:

@@ -278,6 +278,12 @@ def test_ten_thousand_jobs_come_page_by_page(site: Site) -> None:
     assert not {job["name"] for job in first["jobs"]} & {job["name"] for job in second["jobs"]}
 
 
+def test_a_page_that_google_does_not_know_any_more_is_told_in_words(site: Site) -> None:
+    trouble = listed(site, "ada", page="a token of last week")["trouble"]
+    assert trouble["kind"] == "bad_request"
+    assert "go back to its newest page" in trouble["advice"]
+
+
 def test_orphans_are_found_and_cancelled_by_who_may_edit_their_tasks(site: Site) -> None:
     # The task "before" has ended: nothing waits for these.
     mine = seeded(site, "an orphan", labels=own(site, "ours_weekly", "before"))
