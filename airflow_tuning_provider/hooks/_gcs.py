@@ -52,10 +52,15 @@ class GcsFileSystem(AbstractFileSystem):
         return bucket, name
 
     def info(self, path: str, **kwargs: Any) -> dict[str, Any]:
-        """Return what is known of an object."""
+        """Return what is known of an object, or of a prefix that objects have."""
         bucket, name = self._split(path)
         with _as_os_errors(path):
             blob = self._client.bucket(bucket).get_blob(name, timeout=_TIMEOUT) if name else None
+            if blob is None:
+                prefix = f"{name.rstrip('/')}/" if name else ""
+                below = self._client.list_blobs(bucket, prefix=prefix, max_results=1, timeout=_TIMEOUT)
+                if any(True for _ in below):
+                    return {"name": f"{bucket}/{name}", "type": "directory", "size": 0}
         if blob is None:
             raise FileNotFoundError(path)
         return {

@@ -180,7 +180,12 @@ class Storage:
 
     # -- finding the file system -----------------------------------------------------------------------
 
-    def _place(self, uri: str) -> tuple[Any, str]:
+    def path(self, uri: str) -> Any:
+        """Return an ``ObjectStoragePath`` whose file system is there.
+
+        :param uri: what it is of.
+        :raises TuningInvalidInputError: for a store that nothing installed has a file system for.
+        """
         from airflow.sdk.io import ObjectStoragePath, attach, has_fs
 
         scheme = urlsplit(uri).scheme
@@ -192,11 +197,17 @@ class Storage:
                 )
             if google and not has_fs(scheme):
                 attach(scheme, self._gcp_conn_id).fs = self._own_gcs()
-            elif not has_fs(scheme):
+            path = ObjectStoragePath(uri, conn_id=self._gcp_conn_id if google else self._conn_id)
+            try:
+                path.fs  # noqa: B018 - found now, or never
+            except ValueError:
                 raise InvalidInputError(
                     "uri", uri, f"no installed Airflow provider has a file system for {scheme}://"
-                )
-        path = ObjectStoragePath(uri, conn_id=self._gcp_conn_id if google else self._conn_id)
+                ) from None
+        return path
+
+    def _place(self, uri: str) -> tuple[Any, str]:
+        path = self.path(uri)
         return path.fs, str(path.path)
 
     def _own_gcs(self) -> Any:

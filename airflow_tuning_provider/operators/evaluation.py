@@ -316,11 +316,9 @@ class EvaluateTunedModelOperator(TuningTask):
 
     def _fetch(self, scratch: Path) -> Path:
         """Copy the held-out lines here: what is asked and what is compared are the same lines then."""
-        from airflow.sdk import ObjectStoragePath
-
         path = scratch / "held_out.jsonl"
         try:
-            source = ObjectStoragePath(self.held_out_uri, conn_id=self.storage_conn_id)
+            source = self._path(self.held_out_uri)
             with source.open("rb") as file, path.open("wb") as copy:
                 while block := file.read(1 << 20):
                     copy.write(block)
@@ -331,13 +329,19 @@ class EvaluateTunedModelOperator(TuningTask):
                 ) from None
         return path
 
-    def _output(self, context: Context) -> Any:
-        from airflow.sdk import ObjectStoragePath
+    def _path(self, uri: str) -> Any:
+        from airflow_tuning_provider.hooks.storage import Storage
 
+        storage = Storage(
+            self.storage_conn_id, gcp_conn_id=self.gcp_conn_id, impersonation_chain=self.impersonation_chain
+        )
+        return storage.path(uri)
+
+    def _output(self, context: Context) -> Any:
         if self.output_uri not in _NOTHING:
-            return ObjectStoragePath(str(self.output_uri), conn_id=self.storage_conn_id)
+            return self._path(str(self.output_uri))
         ti = context["ti"]
-        beside = ObjectStoragePath(self.held_out_uri, conn_id=self.storage_conn_id).parent
+        beside = self._path(self.held_out_uri).parent
         return beside / "evaluations" / _segment(ti.dag_id) / _segment(ti.run_id) / _segment(ti.task_id)
 
     # -- the work ------------------------------------------------------------------------------------
