@@ -197,8 +197,8 @@ class Storage:
                 )
             if google and not has_fs(scheme):
                 attach(scheme, self._gcp_conn_id).fs = self._own_gcs()
-            path = ObjectStoragePath(uri, conn_id=self._gcp_conn_id if google else self._conn_id)
             try:
+                path = ObjectStoragePath(uri, conn_id=self._gcp_conn_id if google else self._conn_id)
                 path.fs  # noqa: B018 - found now, or never
             except ValueError:
                 raise InvalidInputError(
