@@ -16,6 +16,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from airflow_tuning_provider.emulator.testing import Emulator, EmulatorError
 from testbed.client import ApiError
@@ -39,13 +40,12 @@ POLL_INTERVAL = 1
 PREFERRED_PORT = 8080
 
 TASK_STORY = {
-    "prepare_data": "upload the training, validation and held-out sets to the bucket",
+    "prepare": "check, split and upload the messages",
     "tune": "create the tuning job, and wait for it without holding a worker",
     "evaluate": "ask the base and the tuned model about the held-out messages",
     "decide": "decide whether the tuned model is good enough, and better",
-    "publish": "publish the tuned endpoint as an asset event",
-    "keep_current": "keep the endpoint that serves today",
-    "report": "write the report",
+    "approve": "ask a person",
+    "promote": "make the tuned model the champion",
 }
 FINISHED = {"success": "done", "skipped": "not needed", "failed": "FAILED", "upstream_failed": "not run"}
 
@@ -130,6 +130,8 @@ def run(story: Story, workdir: Path, stay: bool) -> None:
         else:
             story.plain(f"the run       {airflow.client.run_url(DAG_ID, run_id)}")
             story.plain(f"tuning jobs   {airflow.base_url}/plugin/tuning_jobs")
+            report = airflow.client.xcom(DAG_ID, run_id, "evaluate")["report_uri"]
+            story.plain(f"the report    {_address_of(storage_url, report)}")
             story.plain("\nHave a look around; Ctrl-C stops everything.")
             try:
                 signal.pause()
@@ -163,17 +165,28 @@ def _with_task_log(error: StepError, airflow: AirflowStack, run_id: str) -> Step
 
 def _show(story: Story, airflow: AirflowStack, run_id: str) -> None:
     manifest = airflow.client.xcom(DAG_ID, run_id, "tune")
-    events = airflow.client.asset_events(source_dag_id=DAG_ID, source_run_id=run_id)
+    evaluation = airflow.client.xcom(DAG_ID, run_id, "evaluate")
     story.say("finished")
     story.plain()
     story.plain(f"tuned model   {manifest['tuned_model']}")
     story.plain(f"endpoint      {manifest['endpoint']}")
     story.plain(f"job           {manifest['tuning_job_name']}")
+    story.plain(f"verdict       {evaluation['sentence']}")
+    for name, values in evaluation["metrics"].items():
+        story.plain(
+            f"  {name:<12}tuned {values['candidate']:.3f}, base {values['baseline']:.3f}, "
+            f"difference {values['difference']:+.3f} ({values['low']:+.3f} to {values['high']:+.3f})"
+        )
+    for event in airflow.client.asset_events(source_dag_id=DAG_ID, source_run_id=run_id):
+        story.plain(f"{event['extra']['action']:<14}{event['name']}: {event['extra']['model']}")
+    story.plain(f"report        {evaluation['report_uri']}")
     story.plain()
-    story.plain(airflow.client.xcom(DAG_ID, run_id, "report"))
-    for event in events:
-        story.plain(f"asset event   {event['name']}: accuracy {event['extra']['metrics']['accuracy']}")
-    story.plain()
+
+
+def _address_of(storage_url: str, uri: str) -> str:
+    """Return where a browser finds an object of the storage emulator."""
+    bucket, _, name = uri.removeprefix("gs://").partition("/")
+    return f"{storage_url}/download/storage/v1/b/{bucket}/o/{quote(name, safe='')}?alt=media"
 
 
 def main() -> int:

@@ -709,7 +709,8 @@ def _local(path: Any) -> Any:
 def _uri(path: Any) -> str:
     from airflow_tuning_provider.evaluation.journal import is_local
 
-    return path.absolute().as_uri() if is_local(path) else str(path)
+    # As text, a path of Airflow's names its connection too.
+    return path.absolute().as_uri() if is_local(path) else f"{path.protocol}://{path.path}"
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -34,6 +34,7 @@ class World:
 
     airflow: AirflowStack
     emulator: Emulator
+    storage_url: str
 
     @property
     def client(self) -> AirflowClient:
@@ -125,4 +126,4 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         except StepError as error:
             pytest.fail(f"{error}\n{tail(error.log) if error.log else ''}", pytrace=False)
         with airflow:
-            yield World(airflow, emulator)
+            yield World(airflow, emulator, storage_url)

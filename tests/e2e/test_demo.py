@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import requests
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -91,8 +92,11 @@ def test_the_demo_shows_its_result_stays_until_ctrl_c_and_leaves_nothing_running
         text = read_until(process, terminal, r"Ctrl-C stops|The demo failed", seen)
         assert "The demo failed" not in text
         assert re.search(r"tuned model +projects/\d+/locations/us-central1/models/\S+", text)
-        assert re.search(r"tuned +\d+ of \d+ +\d+\.\d %", text)
-        assert "Decision: the tuned model is published." in text
+        assert "verdict       The candidate is better: accuracy" in text
+        assert re.search(r"promoted +support-router: projects/", text)
+        report = re.search(r"the report +(http://127\.0\.0\.1:\S+)", text)
+        assert report is not None
+        assert "The candidate is better" in requests.get(report[1], timeout=10).text
         assert re.search(r"http://127\.0\.0\.1:\d+/dags/retrain_weekly/runs/manual__", text)
         assert len(seen) >= 6
 
@@ -148,6 +152,7 @@ def test_without_a_terminal_it_ends_without_an_address_that_is_gone() -> None:
     assert done.returncode == 0, done.stdout
     before, _, after = done.stdout.partition("finished")
     assert "http://127.0.0.1" in before
-    assert "Decision: the tuned model is published." in after
+    assert "verdict       The candidate is better" in after
+    assert re.search(r"report +gs://my-tuning-data/support-router/\S+/report\.html", after)
     assert "http://127.0.0.1" not in after
     assert after.rstrip().endswith("At a terminal it stays up, for you to look around.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import time
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import psutil
 import pytest
 
 from testbed.services import wait_until
+from tests.e2e.conftest import upload
 
 if TYPE_CHECKING:
     from .conftest import World
@@ -48,29 +50,31 @@ def watched_again(world: World, job: dict[str, Any]) -> None:
     wait_until(lambda: world.looks_at(job["name"]) > looks, what="the triggerer to watch the job")
 
 
-def test_retrain_weekly_publishes_the_better_model(world: World) -> None:
+def test_retrain_weekly_promotes_the_better_model(world: World) -> None:
     run_id = start(world, "retrain_weekly")
 
     waits_without_a_worker(world, "retrain_weekly", run_id, "tune")
     assert world.client.wait_for_run("retrain_weekly", run_id) == "success"
 
     states = {name: ti["state"] for name, ti in world.client.task_instances("retrain_weekly", run_id).items()}
-    assert states["publish"] == "success"
-    assert states["keep_current"] == "skipped"
-    assert states["report"] == "success"
+    assert states["promote"] == "success"
+    assert states["approve"] == "skipped"
 
     manifest = world.client.xcom("retrain_weekly", run_id, "tune")
     assert manifest["state"] == "JOB_STATE_SUCCEEDED"
     assert manifest["example_count"] > 300
+    evaluation = world.client.xcom("retrain_weekly", run_id, "evaluate")
+    assert (evaluation["verdict"], evaluation["passed"]) == ("better", True)
+    assert evaluation["report_uri"].startswith("gs://my-tuning-data/support-router/")
+    accuracy = evaluation["metrics"]["accuracy"]
+    assert accuracy["candidate"] >= 0.5
+    assert accuracy["low"] > 0
     [event] = world.client.asset_events(source_dag_id="retrain_weekly", source_run_id=run_id)
     assert event["name"] == "support-router"
     assert event["extra"]["endpoint"] == manifest["endpoint"]
-    accuracy = event["extra"]["metrics"]["accuracy"]
-    assert accuracy["tuned"] >= 0.5
-    assert accuracy["tuned"] > accuracy["base"]
-    report = world.client.xcom("retrain_weekly", run_id, "report")
-    assert "Decision: the tuned model is published." in report
-    assert manifest["endpoint"] in report
+    assert event["extra"]["verdict"] == "better"
+    dataset = world.client.xcom("retrain_weekly", run_id, "prepare")
+    assert event["extra"]["dataset_hash"] == dataset["content_hash"]
 
 
 def test_retrain_weekly_keeps_what_serves_when_the_new_model_is_not_good_enough(world: World) -> None:
@@ -78,9 +82,18 @@ def test_retrain_weekly_keeps_what_serves_when_the_new_model_is_not_good_enough(
 
     assert world.client.wait_for_run("retrain_weekly", run_id) == "success"
     states = {name: ti["state"] for name, ti in world.client.task_instances("retrain_weekly", run_id).items()}
-    assert states["publish"] == "skipped"
-    assert states["keep_current"] == "success"
+    assert (states["approve"], states["promote"]) == ("skipped", "skipped")
+    assert world.client.xcom("retrain_weekly", run_id, "evaluate")["reasons"]
     assert world.client.asset_events(source_dag_id="retrain_weekly", source_run_id=run_id) == []
+
+
+def test_retrain_weekly_creates_nothing_that_costs_too_much(world: World) -> None:
+    jobs = set(world.jobs())
+    run_id = start(world, "retrain_weekly", max_cost=0.0001)
+
+    assert world.client.wait_for_run("retrain_weekly", run_id) == "failed"
+    assert world.client.task_instance("retrain_weekly", run_id, "tune")["try_number"] == 1, "no retry helps"
+    assert set(world.jobs()) == jobs
 
 
 def test_retrain_weekly_that_is_marked_failed_leaves_no_job_running(world: World) -> None:
@@ -380,3 +393,61 @@ def test_retune_before_retirement_rebases_the_champions(world: World) -> None:
     rebased = world.client.xcom(dag, run_id, "rebase", map_index=index)
     assert rebased["tuned_model"] != champion["tunedModel"]["model"]
     assert rebased["tuned_model_display_name"] == line
+
+
+def reviews() -> bytes:
+    """Return 600 labelled reviews as CSV: three classes, some noise in the labels, some rows twice."""
+    chance = random.Random(7)
+    words = {
+        "positive": ["wonderful", "lovely", "perfect", "delicious", "excellent"],
+        "neutral": ["ordinary", "average", "usual", "plain", "expected"],
+        "negative": ["awful", "broken", "stale", "horrible", "bitter"],
+    }
+    rows = ["text,label"]
+    for number in range(600):
+        label = chance.choice(sorted(words))
+        said = label if chance.random() > 0.05 else chance.choice(sorted(words))
+        told = " ".join(chance.sample(words[label], 2))
+        rows.append(f'"Order {number // 2 if number % 50 == 1 else number}: the coffee was {told}.",{said}')
+    return "\n".join(rows).encode()
+
+
+def test_sweep_sentiment_keeps_the_best_of_what_succeeded_and_rolls_it_out(world: World) -> None:
+    upload(world.storage_url, "reviews.csv", reviews())
+    run_id = start(world, "sweep_sentiment")
+    world.airflow.wait_for_dag("serve_sentiment")
+    world.client.pause("serve_sentiment", False)
+
+    def sweep() -> list[dict[str, Any]]:
+        jobs = [job for job in world.emulator.jobs() if job.get("tunedModelDisplayName") == "sentiment"]
+        return jobs if len(jobs) == 3 else []
+
+    jobs = wait_until(sweep, what="three jobs")
+    by_setting = {
+        (spec["epochCount"], spec.get("learningRateMultiplier")): job["name"]
+        for job in jobs
+        for spec in [job["supervisedTuningSpec"]["hyperParameters"]]
+    }
+    lost = by_setting["2", 1]
+    world.emulator.set_state(lost, "JOB_STATE_FAILED", {"code": 3, "message": "Row 7 is empty."})
+    world.emulator.set_quality(by_setting["4", 0.5], 0.7)
+    world.emulator.set_quality(by_setting["4", 1], 0.95)
+
+    world.client.wait_for_run("sweep_sentiment", run_id)
+    log = world.client.task_log("sweep_sentiment", run_id, "gate", 1)
+    states = {
+        name: ti["state"] for name, ti in world.client.task_instances("sweep_sentiment", run_id).items()
+    }
+    assert states["promote"] == "success", log[-2000:]
+    best = world.client.xcom("sweep_sentiment", run_id, "select")
+    assert best["tuning_job_name"] == by_setting["4", 1]
+    table = world.client.xcom("sweep_sentiment", run_id, "select", "table")
+    assert len(table) == 2, "the setting that failed is left out"
+    [event] = world.client.asset_events(source_dag_id="sweep_sentiment", source_run_id=run_id)
+    served = wait_until(lambda: world.client.runs("serve_sentiment"), what="the roll-out")
+    assert world.client.wait_for_run("serve_sentiment", served[0]["dag_run_id"]) == "success"
+    assert (
+        world.client.xcom("serve_sentiment", served[0]["dag_run_id"], "roll_out")
+        == event["extra"]["endpoint"]
+        == best["endpoint"]
+    )

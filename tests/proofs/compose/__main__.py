@@ -194,8 +194,8 @@ def ends_well(compose: Composition, run_id: str, jobs: int) -> None:
     states = [job["state"] for job in compose.jobs()]
     check(states == ["JOB_STATE_SUCCEEDED"] * jobs, f"{jobs} jobs were to succeed, but there are {states}.")
     say(f"the run succeeded; jobs at the emulator: {len(states)}")
-    report = compose.client.xcom(DAG_ID, run_id, "report")
-    check("Decision: the tuned model is published." in report, report)
+    evaluation = compose.client.xcom(DAG_ID, run_id, "evaluate")
+    check(evaluation["verdict"] == "better", evaluation["sentence"])
 
 
 def look_at_containers(compose: Composition) -> None:
