@@ -36,7 +36,7 @@ def many_old_jobs(emulator: Emulator, project: str = "test-project") -> None:
     """Put in more jobs than a page has, with labels of their own, and have cancellations take a while."""
     old = {"state": "JOB_STATE_SUCCEEDED", "createTime": "2026-01-01T00:00:00Z", "labels": {"team": "a"}}
     emulator.seed(old, count=101, project=project)
-    emulator.cancel_takes(1.0)
+    emulator.cancel_takes(3.0)  # time for a second request, also on a busy machine
 
 
 def conversation(emulator: Emulator, *, to_the_end_seconds: float = 0) -> Session:
@@ -49,7 +49,7 @@ def conversation(emulator: Emulator, *, to_the_end_seconds: float = 0) -> Sessio
         hook = TuningJobHook(project_id="test-project", location="us-central1")
         hook.open()
     uri = f"gs://{BUCKET}/{OBJECT}"
-    return Session(hook, uri, "gemini-3.1-flash-lite", 0.02, 20.0, to_the_end_seconds)
+    return Session(hook, uri, "gemini-3.1-flash-lite", 0.02, 60.0, to_the_end_seconds)
 
 
 @pytest.fixture(scope="session")
@@ -64,4 +64,4 @@ def session(data: Storage) -> Iterator[Session]:
 def finished_session(data: Storage) -> Iterator[Session]:
     """A conversation about jobs that end in a second."""
     with stand_in(data, speed=2000) as emulator:
-        yield conversation(emulator, to_the_end_seconds=20.0)
+        yield conversation(emulator, to_the_end_seconds=60.0)

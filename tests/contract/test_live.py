@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,8 +30,8 @@ RUNNING = ("JOB_STATE_QUEUED", "JOB_STATE_PENDING", "JOB_STATE_RUNNING")
 
 @pytest.fixture
 def google(data: Storage) -> Iterator[Emulator]:
-    """A server that stands in for Google; a job takes nine seconds."""
-    with stand_in(data, speed=200, token=TOKEN) as emulator:
+    """A server that stands in for Google; no job ends by itself within a test."""
+    with stand_in(data, speed=10, token=TOKEN) as emulator:
         many_old_jobs(emulator, PROJECT)
         yield emulator
 
@@ -38,7 +40,7 @@ def started(google: Emulator, data: Storage, target: Path, *more: str) -> subpro
     """Start the script as ``make contract-live`` does, but for the endpoint."""
     command = [sys.executable, "-m", "tests.contract", "live", "--project", PROJECT, "--bucket", BUCKET]
     command += ["--location", "us-central1", "--endpoint", google.url, "--recording", str(target)]
-    command += ["--pause", "0.05", "--patience", "30", *more]
+    command += ["--pause", "0.05", "--patience", "60", *more]
     env = {**os.environ, "STORAGE_EMULATOR_HOST": data.url, "CONTRACT_TOKEN": TOKEN}
     return subprocess.Popen(
         command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -47,6 +49,16 @@ def started(google: Emulator, data: Storage, target: Path, *more: str) -> subpro
 
 def jobs_begun(google: Emulator) -> list[dict[str, object]]:
     return [job for job in google.jobs() if job["labels"] != {"team": "a"}]
+
+
+def succeed_after_a_failure(google: Emulator) -> None:
+    """Let the job succeed that is created after one has failed: the one that is run to its end."""
+    with contextlib.suppress(OSError):
+        while True:
+            states = [str(job["state"]) for job in jobs_begun(google)]
+            if "JOB_STATE_FAILED" in states[:-1] and states[-1] in RUNNING:
+                google.set_state(str(jobs_begun(google)[-1]["name"]), "JOB_STATE_SUCCEEDED")
+            time.sleep(0.2)
 
 
 @pytest.mark.parametrize("answer", ["", "another-project\n"])
@@ -66,7 +78,8 @@ def test_it_records_what_was_answered_and_leaves_nothing_running(
 ) -> None:
     target = tmp_path / "said.json"
     process = started(google, data, target, "--to-the-end")
-    text, _ = process.communicate(f"{PROJECT}\n", timeout=100)
+    threading.Thread(target=succeed_after_a_failure, args=(google,), daemon=True).start()
+    text, _ = process.communicate(f"{PROJECT}\n", timeout=110)
     assert process.returncode == 0, text
     begun = jobs_begun(google)
     assert 3 <= len(begun) <= MOST_JOBS
