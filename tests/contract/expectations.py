@@ -446,7 +446,6 @@ def endpoint_in_multi_region(s: Session) -> None:
 @expected(
     "Aliases of a tuned model's version are set by `:mergeVersionAliases`.",
     GOOGLE,
-    emulator=False,
     to_the_end=True,
 )
 def aliases(s: Session) -> None:
