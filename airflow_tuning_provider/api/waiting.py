@@ -111,7 +111,7 @@ class Wait:
     poll_interval: float
     deadline: float | None = None
     error_budget: float = DEFAULT_ERROR_BUDGET
-    heartbeat: float = HEARTBEAT
+    heartbeat: float = field(default_factory=lambda: HEARTBEAT)
     _began: float | None = None
     _created: tuple[object, float | None] = (None, None)
     _seen: View | None = None
@@ -184,7 +184,7 @@ class Wait:
         :param tick: seconds of a clock that nobody sets.
         :return: the seconds, and whether it has to be looked at then: it is the deadline.
         """
-        beat = max(self._told + HEARTBEAT - tick, 0.0)
+        beat = max(self._told + self.heartbeat - tick, 0.0)
         left = self._remaining(now)
         return (beat, False) if left is None or left > beat else (left, True)
 

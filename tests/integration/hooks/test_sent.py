@@ -9,6 +9,7 @@ import contextlib
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -181,6 +182,7 @@ class TestSent:
             connect(api_endpoint=server.url)
             hook = hooks(request_timeout=5.0)
             hook.get_tuning_job("1")
+            time.sleep(0.2)  # until its end has come
             assert hook.create_tuning_job(BODY) == JOB
         assert [request.split()[0] for request in server.requests] == [b"GET", b"POST"]
 

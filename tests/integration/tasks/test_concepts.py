@@ -23,7 +23,7 @@ ROWS = {
     for keys, who in re.findall(r"^\| (`[a-z_`, ]+`) \| ([^|]+) \|", XCOM, re.MULTILINE)
     for key in re.findall(r"`([a-z_]+)`", keys)
 }
-URLS = {"tuning_job_url", "tuned_model_url", "tuned_endpoint_url"}
+URLS = {"tuning_job_url", "tuned_model_url", "tuned_endpoint_url", "tuning_jobs_page_url"}
 
 
 def run(operator: Any, task_id: str) -> tuple[Any, set[str]]:
@@ -71,4 +71,4 @@ def test_without_the_wait_the_result_is_what_is_known(server: Emulator) -> None:
     result, keys = run(create, "tune")
     assert result["tuning_job_name"] == server.jobs()[0]["name"]
     assert result["tuned_model"] is None
-    assert keys == {"tuning_job_name", "tuning_job_url"}
+    assert keys == {"tuning_job_name", "tuning_job_url", "tuning_jobs_page_url"}

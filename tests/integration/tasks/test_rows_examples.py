@@ -48,17 +48,17 @@ def test_running_jobs_of_a_dag_are_found_whatever_its_name(server: Emulator, dag
 
 
 def test_weekly_retraining_that_is_marked_failed_leaves_no_job(server: Emulator) -> None:
-    """Whichever of its tasks waits for the job is killed with the run."""
     dag = example("retrain_weekly")
-    for field, value in {**LONG, "validation_dataset_uri": None, "poll_interval": 0.2}.items():
+    for field, value in {
+        **LONG,
+        "validation_dataset_uri": None,
+        "dataset_manifest": None,
+        "max_cost": None,
+        "poll_interval": 0.2,
+    }.items():
         setattr(dag.tune, field, value)
     ti = TaskInstance(dag_id="retrain_weekly")
-    if dag.tune.wait_for_completion:
-        ti.kill(dag.tune)
-    else:
-        name = ti.run(dag.tune)["tuning_job_name"]
-        dag.wait.tuning_job_name, dag.wait.poll_interval = name, 0.2
-        TaskInstance(dag_id="retrain_weekly", task_id="wait", xcoms={"tuning_job_name": name}).kill(dag.wait)
+    ti.kill(dag.tune)
     assert eventually(lambda: live(server) == [])
 
 
