@@ -10,7 +10,7 @@ UV := $(BIN)/uv
 PIP_INSTALL := $(UV) pip install --quiet --python $(BIN)/python --constraint constraints.txt
 AIRFLOW_VERSIONS := 3.1 3.2 3.3
 # What knows nothing of Airflow is not tried with each of its versions.
-WITHOUT_AIRFLOW := tests/unit/api tests/unit/datasets tests/integration/hooks/test_hostile_input.py tests/integration/hooks/test_faults.py \
+WITHOUT_AIRFLOW := tests/unit/api tests/unit/datasets tests/unit/evaluation tests/integration/hooks/test_hostile_input.py tests/integration/hooks/test_faults.py \
   tests/integration/hooks/test_sent.py tests/integration/tasks/test_one_live_job.py \
   tests/integration/tasks/test_every_path.py tests/integration/tasks/test_rows_whole_body.py
 PYTEST := -m pytest --numprocesses 3
