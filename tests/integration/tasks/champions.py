@@ -70,8 +70,8 @@ class Airflow:
             )
             for number, extra in enumerate(self.events.get(name, []))
         ]
-        events = events if question.ascending else events[::-1]
-        return AssetEventsResult(asset_events=events[: question.limit])
+        events = events if getattr(question, "ascending", True) else events[::-1]
+        return AssetEventsResult(asset_events=events[: getattr(question, "limit", None)])
 
 
 def tuned(server: Emulator, display_name: str = "router", **fields: Any) -> dict[str, Any]:
