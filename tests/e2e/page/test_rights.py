@@ -82,10 +82,10 @@ def test_rows_are_filtered_by_the_dags_that_the_user_may_read(site: Site) -> Non
         seen = names(listed(site, user, fresh="true"))
         assert ours in seen
         assert not seen & {theirs, shared, *without_dag}
-    seen = names(listed(site, "otto"))
+    seen = names(listed(site, "otto", fresh="true"))
     assert {ours, *without_dag} <= seen
     assert not seen & {theirs, shared}
-    assert {ours, theirs, shared, *without_dag} <= names(listed(site, "ada"))
+    assert {ours, theirs, shared, *without_dag} <= names(listed(site, "ada", fresh="true"))
 
 
 def test_a_job_names_the_task_instance_that_created_it(site: Site) -> None:
