@@ -150,7 +150,7 @@ def test_a_conversation_that_was_interrupted_can_end_first(
             began = time.monotonic()
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(0.05)
-            assert time.monotonic() - began < 1
+            assert time.monotonic() - began < 5
             assert not done.is_set()
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -197,7 +197,7 @@ async def test_where_airflow_does_not_say_in_the_triggerer_nothing_is_cancelled(
         await supervisor._reader_task  # type: ignore[attr-defined]
     began = time.monotonic()
     assert not await _supervisor.was_ended(None if without == "a task" else Attempt(), log=LOG)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize("how", ["late", "cancelled"])
